@@ -1,0 +1,371 @@
+//! The ABI between vpnfix's eBPF programs and its user space.
+//!
+//! Every type here crosses the kernel border by memory copy, so each is `repr(C)`, free of implicit padding (asserted
+//! below) and made of integers only: a `bool` or a Rust enum read from foreign memory would be undefined behaviour.
+//! Numbers with a meaning have a constant here and an enum in user space that is made by a checked conversion.
+//!
+//! Addresses are in network byte order, an IPv4 address in the first four bytes with the rest zero. Ports are in host
+//! byte order. Times are nanoseconds of `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`).
+#![no_std]
+
+/// Changes with every change of a type or constant in this crate; each record carries it.
+pub const ABI_VERSION: u16 = 1;
+
+/// Most lookup keys kept; the map is preallocated and never evicts.
+pub const LOOKUP_KEYS_MAX: u32 = 8192;
+/// Most packet keys kept.
+pub const PACKET_KEYS_MAX: u32 = 4096;
+/// Most (namespace, watch) pairs whose last outcome is kept.
+pub const LAST_OUTCOMES_MAX: u32 = 16384;
+/// Most destinations counted one by one.
+pub const DESTINATIONS_MAX: u32 = 16384;
+/// Most prefixes in one family's trie, watched ones and holes together.
+pub const WATCHES_MAX: u32 = 65536;
+/// Size in bytes of the ring buffer that carries [`LookupEvent`], [`PacketEvent`] and [`TcpEvent`].
+pub const RING_BYTES: u32 = 1 << 20;
+/// 64-bit words of one family's bitmap over the first 16 bits of a destination.
+pub const BITMAP_WORDS: u32 = 1024;
+
+/// The value of a trie entry that is a hole in a wider watched prefix: traffic there belongs to no tunnel.
+pub const WATCH_NONE: u32 = u32::MAX;
+
+/// [`LookupKey::netns`] of a lookup whose namespace the hook cannot tell (an IPv4 table miss).
+pub const NETNS_UNKNOWN: u32 = 0;
+
+/// Which program made a lookup record.
+pub mod hook {
+    /// Tracepoint `fib_table_lookup`: one IPv4 table tried.
+    pub const FIB_TABLE: u8 = 1;
+    /// `fexit` of `__fib_lookup`: the outcome of a whole IPv4 walk of the rules.
+    pub const FIB_RULES: u8 = 2;
+    /// Tracepoint `fib6_table_lookup`: one IPv6 table tried.
+    pub const FIB6_TABLE: u8 = 3;
+}
+
+/// What a lookup was for, as far as the flow's fields tell (`net/ipv4/route.c`, `net/ipv4/fib_frontend.c`).
+pub mod lookup_kind {
+    /// Output: the kernel sets the input interface to the loopback device.
+    pub const OUTPUT: u8 = 1;
+    /// Input or forwarding: a real input interface.
+    pub const INPUT: u8 = 2;
+    /// Loopback as input interface and no protocol: source validation, or another of the kernel's own questions.
+    pub const SOURCE_VALIDATION: u8 = 3;
+}
+
+/// Bits of [`LookupKey::flags`] and [`PacketKey::flags`].
+pub mod flag {
+    /// One of the ports is TCP 179 (BGP).
+    pub const BGP: u8 = 1;
+    /// The flow is bound to an output device (`SO_BINDTODEVICE` or an explicit output interface).
+    pub const BOUND: u8 = 2;
+    /// Made by vpnfix's own probe.
+    pub const PROBE: u8 = 4;
+    /// The namespace has, or once had, rules beside the kernel's three: the walk goes through `__fib_lookup`.
+    pub const CUSTOM_RULES: u8 = 8;
+}
+
+/// Why an event was sent.
+pub mod occasion {
+    /// The key was never seen before.
+    pub const FIRST_SIGHT: u8 = 1;
+    /// The outcome for the same namespace, watched prefix and kind differs from its last one.
+    pub const CHANGE: u8 = 2;
+}
+
+/// Values of [`EventHeader::kind`].
+pub mod event_kind {
+    /// The record is a [`super::LookupEvent`].
+    pub const LOOKUP: u16 = 1;
+    /// The record is a [`super::PacketEvent`].
+    pub const PACKET: u16 = 2;
+    /// The record is a [`super::TcpEvent`].
+    pub const TCP: u16 = 3;
+}
+
+/// Indices of the per-CPU array of loss and skip counters.
+pub mod counter {
+    /// Events that found the ring buffer full.
+    pub const RING_FULL: u32 = 0;
+    /// Lookups whose key found the lookup map full; they are in no count.
+    pub const LOOKUPS_UNCOUNTED: u32 = 1;
+    /// Packets whose key found the packet map full; they are in no count.
+    pub const PACKETS_UNCOUNTED: u32 = 2;
+    /// Lookups and packets whose destination found the destination map full; the counts by key still hold.
+    pub const DESTINATIONS_UNCOUNTED: u32 = 3;
+    /// Changes of outcome that could not be told from no change, because the map of last outcomes was full.
+    pub const OUTCOMES_UNTRACKED: u32 = 4;
+    /// Watched lookups and packets left out because they are another namespace's.
+    pub const OTHER_NETNS: u32 = 5;
+    /// Lookups left out because vpnfix itself asked (`RTM_GETROUTE`).
+    pub const OWN_QUERIES: u32 = 6;
+    /// Packets whose header could not be read.
+    pub const UNREADABLE_PACKETS: u32 = 7;
+    /// How many counters there are.
+    pub const COUNT: u32 = 8;
+}
+
+/// What lookups are counted by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LookupKey {
+    /// Inode of the network namespace, [`NETNS_UNKNOWN`] where the hook cannot tell.
+    pub netns: u32,
+    /// Index of the watched prefix.
+    pub watch: u32,
+    /// Routing table that answered, or was tried.
+    pub table: u32,
+    /// Interface index of the nexthop's device, 0 without one.
+    pub ifindex: u32,
+    /// 0 for a hit, else a negative errno.
+    pub outcome: i32,
+    /// One of [`hook`].
+    pub hook: u8,
+    /// One of [`lookup_kind`].
+    pub kind: u8,
+    /// Bits of [`flag`].
+    pub flags: u8,
+    /// Length of the matched prefix where the hook knows it ([`hook::FIB_RULES`] with outcome 0), else 255.
+    pub prefix_length: u8,
+}
+
+/// What transmitted packets are counted by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PacketKey {
+    /// Inode of the network namespace of the device.
+    pub netns: u32,
+    /// Index of the watched prefix.
+    pub watch: u32,
+    /// Interface index of the device that the packet was handed to.
+    pub ifindex: u32,
+    /// Bits of [`flag`].
+    pub flags: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// Zero.
+    pub _pad: [u8; 2],
+}
+
+/// Counts and times of one key, on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many.
+    pub count: u64,
+    /// Bytes of the packets from the network header on; 0 for lookups.
+    pub bytes: u64,
+    /// When the first was seen on this CPU; 0 for never.
+    pub first_ns: u64,
+    /// When the last was seen on this CPU.
+    pub last_ns: u64,
+}
+
+/// What the bounded detail by destination is counted by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DestinationKey {
+    /// Destination address.
+    pub address: [u8; 16],
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// Interface index of the device.
+    pub ifindex: u32,
+    /// [`event_kind::LOOKUP`] or [`event_kind::PACKET`].
+    pub kind: u16,
+    /// 4 or 6.
+    pub family: u8,
+    /// Bits of [`flag`].
+    pub flags: u8,
+}
+
+/// What the last outcome is kept by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OutcomeKey {
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// Index of the watched prefix.
+    pub watch: u32,
+    /// [`event_kind::LOOKUP`] or [`event_kind::PACKET`].
+    pub event: u16,
+    /// One of [`hook`], 0 for packets.
+    pub hook: u8,
+    /// One of [`lookup_kind`], 0 for packets.
+    pub kind: u8,
+    /// The bits [`flag::BGP`] and [`flag::BOUND`].
+    pub flags: u8,
+    /// Zero.
+    pub _pad: [u8; 3],
+}
+
+/// An outcome to compare the next one with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Routing table, 0 for packets.
+    pub table: u32,
+    /// Interface index of the device, 0 without one.
+    pub ifindex: u32,
+    /// 0 or a negative errno.
+    pub outcome: i32,
+}
+
+/// Head of every record in the ring buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventHeader {
+    /// [`ABI_VERSION`].
+    pub abi: u16,
+    /// One of [`event_kind`].
+    pub kind: u16,
+    /// Size of the whole record in bytes.
+    pub size: u32,
+    /// When.
+    pub time_ns: u64,
+}
+
+/// The task in whose context a hook ran. In a softirq that is whoever was interrupted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskContext {
+    /// Process id (the kernel's tgid), in the initial pid namespace.
+    pub process: u32,
+    /// Thread id.
+    pub thread: u32,
+    /// Name, NUL-padded.
+    pub comm: [u8; 16],
+}
+
+/// Source, destination and ports of a flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowAddresses {
+    /// Source address, zero where not chosen yet.
+    pub source: [u8; 16],
+    /// Destination address.
+    pub destination: [u8; 16],
+    /// Source port, 0 where there is none.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// Zero.
+    pub _pad: [u8; 2],
+}
+
+/// A lookup worth waking user space for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookupEvent {
+    /// Head, of kind [`event_kind::LOOKUP`].
+    pub header: EventHeader,
+    /// What it is counted by.
+    pub key: LookupKey,
+    /// The flow asked about.
+    pub flow: FlowAddresses,
+    /// Input interface of the flow.
+    pub iif: u32,
+    /// Output interface of the flow, 0 if not bound.
+    pub oif: u32,
+    /// Firewall mark of the flow.
+    pub mark: u32,
+    /// User id of the flow.
+    pub uid: u32,
+    /// Gateway of the nexthop; valid only with [`LookupEvent::gateway_family`].
+    pub gateway: [u8; 16],
+    /// 0 (none), 4 or 6.
+    pub gateway_family: u8,
+    /// One of [`occasion`].
+    pub occasion: u8,
+    /// Type of service byte.
+    pub tos: u8,
+    /// Zero.
+    pub _pad: u8,
+    /// The outcome before this one, zero at first sight.
+    pub previous: Outcome,
+    /// In whose context the lookup ran.
+    pub task: TaskContext,
+}
+
+/// A transmitted packet worth waking user space for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketEvent {
+    /// Head, of kind [`event_kind::PACKET`].
+    pub header: EventHeader,
+    /// What it is counted by.
+    pub key: PacketKey,
+    /// Addresses and ports in the packet.
+    pub flow: FlowAddresses,
+    /// Bytes from the network header on.
+    pub length: u32,
+    /// Interface index of the device before this one, 0 at first sight.
+    pub previous_ifindex: u32,
+    /// One of [`occasion`].
+    pub occasion: u8,
+    /// Zero.
+    pub _pad: [u8; 7],
+    /// In whose context the packet was handed over.
+    pub task: TaskContext,
+}
+
+/// A TCP socket of port 179 changed its state.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpEvent {
+    /// Head, of kind [`event_kind::TCP`].
+    pub header: EventHeader,
+    /// Addresses and ports: source is the local end.
+    pub flow: FlowAddresses,
+    /// Inode of the socket's network namespace.
+    pub netns: u32,
+    /// State before (`include/net/tcp_states.h`).
+    pub old_state: u8,
+    /// State after.
+    pub new_state: u8,
+    /// Zero.
+    pub _pad: [u8; 2],
+    /// In whose context it changed.
+    pub task: TaskContext,
+}
+
+/// Asserts that a type's size is the sum of its fields' sizes, so that no padding byte hides in it: a hash map compares
+/// keys byte by byte, and the verifier refuses to copy what was never written.
+macro_rules! assert_packed {
+    ($($type:ty = $size:expr;)*) => {
+        $(const _: () = assert!(core::mem::size_of::<$type>() == $size);)*
+    };
+}
+
+assert_packed! {
+    LookupKey = 5 * 4 + 4;
+    PacketKey = 3 * 4 + 4;
+    Tally = 4 * 8;
+    DestinationKey = 16 + 2 * 4 + 4;
+    OutcomeKey = 2 * 4 + 2 + 6;
+    Outcome = 3 * 4;
+    EventHeader = 2 * 2 + 4 + 8;
+    TaskContext = 2 * 4 + 16;
+    FlowAddresses = 2 * 16 + 2 * 2 + 4;
+    LookupEvent = 16 + 24 + 40 + 4 * 4 + 16 + 4 + 12 + 24;
+    PacketEvent = 16 + 16 + 40 + 2 * 4 + 8 + 24;
+    TcpEvent = 16 + 40 + 4 + 4 + 24;
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    //! Leave for aya to copy these types to and from the kernel's maps.
+
+    macro_rules! pod {
+        ($($type:ty),*) => {
+            // SAFETY: `repr(C)`, made of integers only, so every bit pattern is valid, and without padding (asserted
+            // in the crate's root).
+            $(unsafe impl aya::Pod for $type {})*
+        };
+    }
+
+    pod!(super::LookupKey, super::PacketKey, super::Tally, super::DestinationKey, super::OutcomeKey, super::Outcome);
+}

@@ -1,0 +1,2 @@
+//! Builds the eBPF object that is embedded in the binary.
+fn main() {}

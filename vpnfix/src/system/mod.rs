@@ -1,0 +1,1 @@
+//! Thin adapters to the kernel and to other programs. They read and do; they decide nothing.
