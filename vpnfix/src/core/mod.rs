@@ -1,4 +1,10 @@
 //! The pure part: no I/O, no clock, no kernel. Everything comes in as a value and goes out as one.
 
+pub mod destination;
+pub mod finding;
+pub mod judge;
 pub mod model;
 pub mod observation;
+pub mod owner;
+pub mod tunnel;
+pub mod walk;

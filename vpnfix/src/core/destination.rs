@@ -1,0 +1,300 @@
+//! What belongs into a tunnel, and what never does.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::model::{Family, Question, Route, RouteKind, Snapshot, TABLE_LOCAL};
+use super::tunnel::{Inside, Tunnel};
+use super::walk::{self, Flow};
+
+/// A prefix whose traffic should go through a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Why it belongs there.
+    pub class: Class,
+    /// The prefix.
+    pub prefix: IpNet,
+    /// An address of it that the kernel is asked about: the peer, or a host that no more specific route takes away.
+    pub address: IpAddr,
+    /// The tunnel's own address of the family, if it has one.
+    pub inside_source: Option<IpAddr>,
+    /// Indices of the tunnels that it may leave by: one, or several for a multipath route.
+    pub tunnels: Vec<u32>,
+    /// The table whose route leads there (main, or the VRF's).
+    pub table: u32,
+    /// Index of the VRF device whose flows these are.
+    pub vrf: Option<u32>,
+}
+
+/// Why a prefix belongs into a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// The tunnel's own inside prefix, with the peer in it.
+    Inside,
+    /// A route of the tunnel's table sends it there: learned by BGP or static.
+    Routed,
+    /// The default route goes through the tunnel. No policy rule can cure it.
+    Default,
+}
+
+/// 169.254.0.0/16: shared with the cloud's service addresses, so nothing wider than an exact inside prefix is steered.
+const LINK_LOCAL_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16);
+
+/// All destinations of the tunnels, inside prefixes first, then by prefix.
+#[must_use]
+pub fn destinations(snapshot: &Snapshot, tunnels: &[Tunnel]) -> Vec<Destination> {
+    let mut found: Vec<Destination> = tunnels
+        .iter()
+        .flat_map(|tunnel| tunnel.inside.iter().filter_map(|inside| inside_destination(tunnel, inside)))
+        .collect();
+    for route in &snapshot.routes {
+        if let Some(destination) = routed_destination(snapshot, tunnels, route)
+            && !found.iter().any(|other| other.prefix == destination.prefix && other.table == destination.table)
+        {
+            found.push(destination);
+        }
+    }
+    found.sort_by_key(|destination| (destination.class, destination.prefix));
+    found
+}
+
+/// The inside prefix; one with no known peer and more than the own address in it is asked about by a sample.
+fn inside_destination(tunnel: &Tunnel, inside: &Inside) -> Option<Destination> {
+    let address = inside.peer.or_else(|| samples(inside.prefix).find(|address| *address != inside.local))?;
+    Some(Destination {
+        class: Class::Inside,
+        prefix: inside.prefix,
+        address,
+        inside_source: Some(inside.local),
+        tunnels: vec![tunnel.ifindex],
+        table: tunnel.table,
+        vrf: tunnel.vrf,
+    })
+}
+
+/// A route of the tunnel's table that sends its prefix through a tunnel, if it is the table's choice for that prefix.
+fn routed_destination(snapshot: &Snapshot, tunnels: &[Tunnel], route: &Route) -> Option<Destination> {
+    if route.kind != RouteKind::Unicast || is_multicast_or_link_local(route.destination) {
+        return None;
+    }
+    let through: Vec<&Tunnel> =
+        tunnels.iter().filter(|tunnel| tunnel.table == route.table && route.leaves_by(tunnel.ifindex)).collect();
+    let first = through.first()?;
+    let address = samples(route.destination)
+        .find(|address| walk::lookup(snapshot, route.table, &Flow::from(&Question::plain(*address))) == Some(route))?;
+    let inside_source = route.preferred_source.or_else(|| {
+        first.inside.iter().find(|inside| Family::of(inside.local) == route.family).map(|inside| inside.local)
+    });
+    Some(Destination {
+        class: if route.destination.prefix_len() == 0 { Class::Default } else { Class::Routed },
+        prefix: route.destination,
+        address,
+        inside_source,
+        tunnels: through.iter().map(|tunnel| tunnel.ifindex).collect(),
+        table: route.table,
+        vrf: first.vrf,
+    })
+}
+
+/// Multicast and IPv6 link-local prefixes lie on every interface; no rule or route moves them.
+fn is_multicast_or_link_local(prefix: IpNet) -> bool {
+    match prefix.network() {
+        IpAddr::V4(v4) => v4.is_multicast(),
+        IpAddr::V6(v6) => v6.is_multicast() || v6.is_unicast_link_local(),
+    }
+}
+
+/// May rules steer this prefix? Inside 169.254.0.0/16 only exact inside prefixes may.
+#[must_use]
+pub fn may_steer(destination: &Destination) -> bool {
+    let IpNet::V4(prefix) = destination.prefix else { return destination.class != Class::Default };
+    match destination.class {
+        Class::Inside => true,
+        Class::Routed => !LINK_LOCAL_V4.contains(&prefix) || prefix.prefix_len() == 32,
+        Class::Default => false,
+    }
+}
+
+/// Candidate addresses to stand for a prefix: its first and last hosts, some in between. For a default route,
+/// documentation addresses (RFC 5737, RFC 3849) and well-known ones: they are only asked about, never sent to.
+fn samples(prefix: IpNet) -> Box<dyn Iterator<Item = IpAddr>> {
+    if prefix.prefix_len() == 0 {
+        return match prefix {
+            IpNet::V4(_) => Box::new(
+                [[192, 0, 2, 1], [198, 51, 100, 1], [203, 0, 113, 1], [8, 8, 8, 8], [1, 1, 1, 1]]
+                    .into_iter()
+                    .map(|octets| IpAddr::V4(Ipv4Addr::from(octets))),
+            ),
+            IpNet::V6(_) => Box::new(
+                [0x2001_0db8_u128 << 96 | 1, 0x2600_u128 << 112 | 1]
+                    .into_iter()
+                    .map(|bits| IpAddr::V6(Ipv6Addr::from(bits))),
+            ),
+        };
+    }
+    match prefix {
+        IpNet::V4(v4) => {
+            let (first, last) = (u32::from(v4.network()), u32::from(v4.broadcast()));
+            let span = u64::from(last - first);
+            Box::new(
+                spread(span.into()).map(move |offset| {
+                    IpAddr::V4(Ipv4Addr::from(first.wrapping_add(u32::try_from(offset).unwrap_or(0))))
+                }),
+            )
+        }
+        IpNet::V6(v6) => {
+            let (first, last) = (u128::from(v6.network()), u128::from(v6.broadcast()));
+            Box::new(spread(last - first).map(move |offset| IpAddr::V6(Ipv6Addr::from(first.wrapping_add(offset)))))
+        }
+    }
+}
+
+/// Offsets into a prefix of `span` + 1 addresses: the first host and the last, then ever finer steps between.
+fn spread(span: u128) -> impl Iterator<Item = u128> {
+    let ends = if span < 2 { vec![0, span] } else { vec![1, span - 1] };
+    let between = (1..=5_u32).flat_map(move |power| {
+        let parts = 1_u128 << power;
+        (1..parts).step_by(2).map(move |part| span / parts * part + 1)
+    });
+    ends.into_iter().chain(between.filter(move |offset| *offset <= span))
+}
+
+/// More specific prefixes inside the destinations whose traffic is not the tunnels': routes of the same table by other
+/// devices, and the host's own addresses and broadcasts. The kernel side leaves their lookups out.
+#[must_use]
+pub fn holes(snapshot: &Snapshot, destinations: &[Destination]) -> Vec<IpNet> {
+    let mut holes: Vec<IpNet> = snapshot
+        .routes
+        .iter()
+        .filter(|route| {
+            destinations.iter().any(|destination| {
+                let same_table = route.table == destination.table || route.table == TABLE_LOCAL;
+                let inside = destination.prefix.contains(&route.destination)
+                    && (route.destination != destination.prefix || route.table == TABLE_LOCAL);
+                same_table && inside && !destination.tunnels.iter().any(|tunnel| is_tunnels(route, *tunnel))
+            })
+        })
+        .map(|route| route.destination)
+        .filter(|prefix| !destinations.iter().any(|destination| destination.prefix == *prefix))
+        .collect();
+    holes.sort_unstable();
+    holes.dedup();
+    holes
+}
+
+/// Traffic to the route's prefix belongs to the tunnel: it leaves by it, and is not delivered here.
+fn is_tunnels(route: &Route, tunnel: u32) -> bool {
+    route.kind == RouteKind::Unicast && route.leaves_by(tunnel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::{Link, LinkCounters, LinkKind, Nexthop, TABLE_MAIN};
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            kind: LinkKind::Plain,
+            up: true,
+            carrier: true,
+            mtu: None,
+            master: None,
+            group: 0,
+            counters: LinkCounters::default(),
+        }
+    }
+
+    fn route(table: u32, destination: &str, ifindexes: &[u32]) -> Route {
+        Route {
+            family: Family::V4,
+            destination: destination.parse().expect("a prefix"),
+            source: None,
+            table,
+            kind: if table == TABLE_LOCAL { RouteKind::Local } else { RouteKind::Unicast },
+            protocol: 2,
+            scope: 0,
+            tos: 0,
+            metric: 0,
+            preferred_source: None,
+            nexthops: ifindexes.iter().map(|i| Nexthop { ifindex: Some(*i), ..Nexthop::default() }).collect(),
+            nexthop_object: None,
+        }
+    }
+
+    fn tunnel() -> Tunnel {
+        Tunnel {
+            ifindex: 3,
+            name: "Tunnel1".into(),
+            kind: "vti".into(),
+            up: true,
+            key: None,
+            outer_peer: None,
+            table: TABLE_MAIN,
+            vrf: None,
+            inside: vec![Inside {
+                local: "169.254.55.54".parse().expect("an address"),
+                peer: "169.254.55.53".parse().ok(),
+                prefix: "169.254.55.52/30".parse().expect("a prefix"),
+            }],
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            links: vec![link(1, "lo"), link(2, "ens5"), link(3, "Tunnel1"), link(4, "lan0")],
+            routes: vec![
+                route(TABLE_MAIN, "0.0.0.0/0", &[2]),
+                route(TABLE_MAIN, "169.254.55.52/30", &[3]),
+                route(TABLE_MAIN, "10.0.0.0/8", &[3]),
+                route(TABLE_MAIN, "10.0.0.0/24", &[4]),
+                route(TABLE_LOCAL, "169.254.55.54/32", &[3]),
+                route(TABLE_LOCAL, "169.254.55.55/32", &[3]),
+                route(TABLE_LOCAL, "10.0.0.1/32", &[4]),
+            ],
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn destinations_are_the_inside_prefix_and_what_main_sends_through_the_tunnel() {
+        let found = destinations(&snapshot(), &[tunnel()]);
+        let told: Vec<(Class, String, String)> =
+            found.iter().map(|d| (d.class, d.prefix.to_string(), d.address.to_string())).collect();
+        assert_eq!(
+            told,
+            [
+                (Class::Inside, "169.254.55.52/30".to_string(), "169.254.55.53".to_string()),
+                // 10.0.0.1 lies in the /24 that goes elsewhere, so another address stands for the /8.
+                (Class::Routed, "10.0.0.0/8".to_string(), "10.255.255.254".to_string()),
+            ]
+        );
+    }
+
+    #[test]
+    fn holes_are_what_goes_elsewhere() {
+        let snapshot = snapshot();
+        let found = holes(&snapshot, &destinations(&snapshot, &[tunnel()]));
+        let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["10.0.0.0/24", "10.0.0.1/32", "169.254.55.54/32", "169.254.55.55/32"]);
+    }
+
+    #[test]
+    fn link_local_service_addresses_are_never_steered() {
+        let mut wide = destinations(&snapshot(), &[tunnel()]).remove(1);
+        wide.prefix = "169.254.0.0/16".parse().expect("a prefix");
+        assert!(!may_steer(&wide));
+        wide.prefix = "10.0.0.0/8".parse().expect("a prefix");
+        assert!(may_steer(&wide));
+    }
+
+    #[test]
+    fn a_backup_route_by_the_tunnel_is_not_a_destination() {
+        let mut snapshot = snapshot();
+        snapshot.routes.push(Route { metric: 10, ..route(TABLE_MAIN, "172.16.0.0/12", &[3]) });
+        snapshot.routes.push(route(TABLE_MAIN, "172.16.0.0/12", &[4]));
+        assert_eq!(destinations(&snapshot, &[tunnel()]).len(), 2);
+    }
+}

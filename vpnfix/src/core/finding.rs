@@ -1,0 +1,224 @@
+//! What is wrong, as the report tells it. These are the values of the JSON documents.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::model::TunnelKey;
+
+/// Stable identifier of a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// A policy rule sends it into another table before the right one is asked.
+    HijackedByRule,
+    /// The right table itself has a better route elsewhere.
+    ShadowedByRoute,
+    /// A policy rule of type unreachable, prohibit or blackhole refuses it.
+    UnreachableRule,
+    /// A route of type unreachable, prohibit or blackhole refuses it.
+    UnreachableRoute,
+    /// No table has a route for it.
+    NoRoute,
+    /// The tunnel's interface is down, so its routes are gone.
+    TunnelDown,
+    /// Packets that come in by the tunnel fail the source validation.
+    ReversePath,
+    /// The engine cannot explain the kernel's answer.
+    Unexplained,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Traffic of the tunnel leaves by another device, in the clear.
+    Critical,
+    /// Traffic of the tunnel is refused or dropped.
+    Error,
+}
+
+/// Which of the questions to the kernel went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Variant {
+    /// Destination alone, as `ip route get ADDRESS`.
+    Plain,
+    /// With the tunnel's inside address as source.
+    FromInside,
+    /// TCP to port 179, from the inside address.
+    BgpActive,
+    /// TCP from port 179, from the inside address: the answer to a peer that connects to us.
+    BgpPassive,
+    /// Bound to the tunnel's device.
+    BoundToTunnel,
+    /// A packet of the peer coming in by the tunnel.
+    Reverse,
+}
+
+/// One thing that is wrong with one destination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// Identifier, stable while reason, tunnel and prefix are the same.
+    pub id: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Name of the tunnel that it belongs to (the first, of a multipath route).
+    pub tunnel: String,
+    /// The address that the kernel was asked about.
+    pub destination: IpAddr,
+    /// The prefix that it stands for.
+    #[schemars(with = "String")]
+    pub prefix: IpNet,
+    /// Why.
+    pub reason: Reason,
+    /// Where it should go.
+    pub expected: Expected,
+    /// Where it goes.
+    pub actual: Actual,
+    /// The rule that decides it.
+    pub rule: Option<NamedRule>,
+    /// Who put the rule there.
+    pub owner: Owner,
+    /// The questions that went wrong.
+    pub variants: Vec<Variant>,
+    /// Bound to the tunnel's device it goes right (`ping -I`): the split that hides this fault.
+    pub right_when_bound: bool,
+}
+
+/// Where a destination should go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Expected {
+    /// Name of the tunnel.
+    pub device: String,
+    /// Table that has the route.
+    pub table: u32,
+}
+
+/// Where a destination goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Actual {
+    /// Device, `null` where the lookup fails.
+    pub device: Option<String>,
+    /// Table that the kernel found the route in.
+    pub table: Option<u32>,
+    /// Gateway, `null` on-link.
+    pub gateway: Option<IpAddr>,
+    /// Source address that the kernel chooses.
+    pub source: Option<IpAddr>,
+    /// The matching route: `default`, `10.0.0.0/8`.
+    pub route: Option<String>,
+    /// Who installed that route (`static`, `bgp`, `kernel`, a number).
+    pub route_protocol: Option<String>,
+    /// Error of the lookup, where it fails.
+    pub error: Option<String>,
+}
+
+/// A rule by its priority and its words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct NamedRule {
+    /// Priority.
+    pub priority: u32,
+    /// As `ip rule` shows it, without the priority.
+    pub text: String,
+}
+
+/// Who most likely put something there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Owner {
+    /// Name of the program.
+    pub name: String,
+    /// How sure that is.
+    pub confidence: Confidence,
+    /// What it rests on.
+    pub evidence: Vec<String>,
+}
+
+/// How sure an owner is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// Nothing is known.
+    Unknown,
+    /// One sign points there.
+    Possible,
+    /// Several signs point there.
+    Likely,
+    /// It says so itself.
+    Certain,
+}
+
+/// A tunnel as reports show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TunnelReport {
+    /// Name.
+    pub name: String,
+    /// Kind of the link.
+    pub kind: String,
+    /// Interface index.
+    pub ifindex: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// The host's inside address.
+    pub local: Option<IpAddr>,
+    /// The peer's inside address.
+    pub peer: Option<IpAddr>,
+    /// The inside prefix.
+    #[schemars(with = "Option<String>")]
+    pub prefix: Option<IpNet>,
+    /// `key` of a VTI or `if_id` of an XFRM interface.
+    #[serde(flatten)]
+    pub binding: Option<TunnelKey>,
+}
+
+/// A control target and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ControlReport {
+    /// What it is.
+    pub name: String,
+    /// Its address.
+    pub destination: IpAddr,
+    /// The device that it leaves by, `null` where it is unreachable.
+    pub device: Option<String>,
+}
+
+/// The cure at the root, for a person to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cure {
+    /// What to do.
+    pub what: String,
+    /// In which file.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// How.
+    pub how: String,
+}
+
+/// Something worth knowing that is no fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Note {
+    /// Stable identifier.
+    pub id: NoteId,
+    /// In words.
+    pub text: String,
+}
+
+/// Stable identifier of a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoteId {
+    /// A rule looks up a table without routes: no hook of the kernel ever shows it.
+    RuleToEmptyTable,
+    /// A tunnel has no address, so its inside prefix is not known.
+    TunnelWithoutAddress,
+    /// The kernel's answer differs from what the rules say by vpnfix's reading.
+    EngineDisagrees,
+    /// A destination that vpnfix must not steer.
+    NotSteered,
+    /// A rule that already does what the plan would.
+    AlreadyThere,
+    /// A namespace keeps its custom-rules flag for good.
+    CustomRules,
+}
