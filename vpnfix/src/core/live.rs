@@ -1,0 +1,297 @@
+//! The verdict on what the kernel is seen doing: which lookups and packets went right, which wrong, and which prove
+//! nothing.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::destination::Destination;
+use super::model::{Family, Snapshot};
+use super::observation::{Hook, LookupKey, LookupKind, LookupOutcome, PacketKey};
+use super::walk;
+
+/// A prefix that the kernel side watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Indices of the tunnels that its traffic belongs to; none for a prefix that is only watched.
+    pub tunnels: Vec<u32>,
+}
+
+/// The prefixes to watch, in the order of the kernel side's indices: the destinations first, then what is only watched.
+#[must_use]
+pub fn watches(destinations: &[Destination], only_watched: &[IpNet]) -> Vec<Watch> {
+    let mut watches: Vec<Watch> = Vec::new();
+    for destination in destinations {
+        match watches.iter_mut().find(|watch| watch.prefix == destination.prefix) {
+            Some(watch) => watch.tunnels.extend(&destination.tunnels),
+            None => watches.push(Watch { prefix: destination.prefix, tunnels: destination.tunnels.clone() }),
+        }
+    }
+    for prefix in only_watched {
+        if !watches.iter().any(|watch| watch.prefix == *prefix) {
+            watches.push(Watch { prefix: *prefix, tunnels: Vec::new() });
+        }
+    }
+    watches
+}
+
+/// What observations are judged against.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The host.
+    pub snapshot: &'a Snapshot,
+    /// The watched prefixes, by the kernel side's index.
+    pub watches: &'a [Watch],
+    /// The outcome of whole walks is seen (`fexit`), not only each table's.
+    pub knows_outcomes: bool,
+}
+
+/// What one observation says about its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It went to the tunnel.
+    Right,
+    /// It went elsewhere, or was refused.
+    Wrong,
+    /// One table of a walk whose outcome is told elsewhere: a miss, or a hit beside which the outcome is seen itself.
+    Step,
+    /// A hit that a rule with `suppress_prefixlength` may have discarded.
+    Provisional,
+    /// Bound to a device by its socket: the sender chose.
+    Bound,
+    /// A question of the kernel's own, such as source validation.
+    Internal,
+    /// No tunnel's traffic.
+    Unjudged,
+}
+
+impl View<'_> {
+    /// What a lookup says.
+    #[must_use]
+    pub fn lookup(&self, key: &LookupKey) -> Standing {
+        let Some(watch) = self.judged_watch(key.watch) else { return Standing::Unjudged };
+        if key.kind == LookupKind::SourceValidation {
+            return Standing::Internal;
+        }
+        if key.marks.bound {
+            return Standing::Bound;
+        }
+        if key.outcome == LookupOutcome::Miss || self.outcome_is_told_elsewhere(key) {
+            return Standing::Step;
+        }
+        // The table's answer to "no route" looks the same in IPv6 as that of an unreachable route.
+        if key.hook == Hook::Fib6Table && key.outcome != LookupOutcome::Hit {
+            return Standing::Step;
+        }
+        let Some(ifindex) = key.ifindex else { return Standing::Wrong };
+        let family = match watch.prefix {
+            IpNet::V4(_) => Family::V4,
+            IpNet::V6(_) => Family::V6,
+        };
+        let one_table = key.hook != Hook::FibRules;
+        if one_table && walk::hit_may_be_suppressed(self.snapshot, family, key.table, ifindex) {
+            return Standing::Provisional;
+        }
+        side(watch, ifindex)
+    }
+
+    /// What a packet says.
+    #[must_use]
+    pub fn packet(&self, key: &PacketKey) -> Standing {
+        match self.judged_watch(key.watch) {
+            None => Standing::Unjudged,
+            Some(_) if key.marks.bound => Standing::Bound,
+            Some(watch) => side(watch, key.ifindex),
+        }
+    }
+
+    /// Is this lookup the outcome of a walk, as far as is known (and not one table of it)?
+    #[must_use]
+    pub fn is_final(&self, key: &LookupKey) -> bool {
+        let suppressible = key.hook != Hook::FibRules
+            && self.watches.get(key.watch as usize).is_some_and(|watch| {
+                let family = if watch.prefix.addr().is_ipv4() { Family::V4 } else { Family::V6 };
+                key.ifindex
+                    .is_some_and(|ifindex| walk::hit_may_be_suppressed(self.snapshot, family, key.table, ifindex))
+            });
+        key.outcome != LookupOutcome::Miss && !self.outcome_is_told_elsewhere(key) && !suppressible
+    }
+
+    /// The kernel calls `__fib_lookup` only in a namespace with custom rules; there its outcome is the authority.
+    fn outcome_is_told_elsewhere(&self, key: &LookupKey) -> bool {
+        key.hook == Hook::FibTable && self.knows_outcomes && key.custom_rules
+    }
+
+    fn judged_watch(&self, index: u32) -> Option<&Watch> {
+        self.watches.get(index as usize).filter(|watch| !watch.tunnels.is_empty())
+    }
+}
+
+fn side(watch: &Watch, ifindex: u32) -> Standing {
+    if watch.tunnels.contains(&ifindex) { Standing::Right } else { Standing::Wrong }
+}
+
+/// The verdict on a watched prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// What was seen went to the tunnel.
+    Right,
+    /// Lookups went elsewhere; no packet has proven it.
+    Suspected,
+    /// A packet was handed to the wrong device.
+    Misrouted,
+}
+
+/// Follows the verdict on each prefix from event to event. The latest evidence counts; but lookups do not make what
+/// packets have proven a mere suspicion.
+#[derive(Clone, Debug, Default)]
+pub struct Verdicts {
+    current: Vec<Option<Verdict>>,
+}
+
+impl Verdicts {
+    /// For so many watched prefixes.
+    #[must_use]
+    pub fn new(watches: usize) -> Self {
+        Self { current: vec![None; watches] }
+    }
+
+    /// Takes a lookup's standing; tells the verdict if it changed.
+    pub fn lookup(&mut self, watch: u32, standing: Standing) -> Option<Verdict> {
+        match standing {
+            Standing::Right => self.change(watch, Verdict::Right),
+            Standing::Wrong if self.of(watch) != Some(Verdict::Misrouted) => self.change(watch, Verdict::Suspected),
+            _ => None,
+        }
+    }
+
+    /// Takes a packet's standing; tells the verdict if it changed.
+    pub fn packet(&mut self, watch: u32, standing: Standing) -> Option<Verdict> {
+        match standing {
+            Standing::Right => self.change(watch, Verdict::Right),
+            Standing::Wrong => self.change(watch, Verdict::Misrouted),
+            _ => None,
+        }
+    }
+
+    /// The verdict now.
+    #[must_use]
+    pub fn of(&self, watch: u32) -> Option<Verdict> {
+        self.current.get(watch as usize).copied().flatten()
+    }
+
+    fn change(&mut self, watch: u32, to: Verdict) -> Option<Verdict> {
+        let slot = self.current.get_mut(watch as usize)?;
+        (slot.replace(to) != Some(to)).then_some(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::{Nexthop, Route, RouteKind, Rule, TABLE_MAIN};
+    use crate::core::observation::FlowMarks;
+
+    fn key(table: u32, ifindex: u32, hook: Hook) -> LookupKey {
+        LookupKey {
+            netns: Some(1),
+            watch: 0,
+            table,
+            ifindex: Some(ifindex),
+            outcome: LookupOutcome::Hit,
+            hook,
+            kind: LookupKind::Output,
+            marks: FlowMarks::default(),
+            custom_rules: true,
+            prefix_length: None,
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        let route = |table, destination: &str, ifindex| Route {
+            family: Family::V4,
+            destination: destination.parse().expect("a prefix"),
+            source: None,
+            table,
+            kind: RouteKind::Unicast,
+            protocol: 4,
+            scope: 0,
+            tos: 0,
+            metric: 0,
+            preferred_source: None,
+            nexthops: vec![Nexthop { ifindex: Some(ifindex), ..Nexthop::default() }],
+            nexthop_object: None,
+        };
+        Snapshot {
+            rules: vec![
+                Rule { suppress_prefix_length: Some(0), ..Rule::lookup(Family::V4, 100, TABLE_MAIN) },
+                Rule::lookup(Family::V4, 220, 220),
+            ],
+            routes: vec![
+                route(TABLE_MAIN, "0.0.0.0/0", 2),
+                route(TABLE_MAIN, "10.20.0.0/16", 3),
+                route(220, "0.0.0.0/0", 2),
+            ],
+            ..Snapshot::default()
+        }
+    }
+
+    fn watches() -> Vec<Watch> {
+        vec![Watch { prefix: "10.20.0.0/16".parse().expect("a prefix"), tunnels: vec![3] }]
+    }
+
+    #[test]
+    fn a_hit_is_not_the_outcome_where_a_rule_may_discard_it() {
+        let (snapshot, watches) = (snapshot(), watches());
+        let view = View { snapshot: &snapshot, watches: &watches, knows_outcomes: false };
+        assert_eq!(view.lookup(&key(TABLE_MAIN, 2, Hook::FibTable)), Standing::Provisional);
+        assert_eq!(view.lookup(&key(TABLE_MAIN, 3, Hook::FibTable)), Standing::Right);
+        assert_eq!(view.lookup(&key(220, 2, Hook::FibTable)), Standing::Wrong);
+    }
+
+    #[test]
+    fn the_outcome_of_the_walk_is_the_authority_where_it_is_seen() {
+        let (snapshot, watches) = (snapshot(), watches());
+        let view = View { snapshot: &snapshot, watches: &watches, knows_outcomes: true };
+        assert_eq!(view.lookup(&key(220, 2, Hook::FibTable)), Standing::Step);
+        assert_eq!(view.lookup(&key(220, 2, Hook::FibRules)), Standing::Wrong);
+        let without_rules = LookupKey { custom_rules: false, ..key(TABLE_MAIN, 3, Hook::FibTable) };
+        assert_eq!(view.lookup(&without_rules), Standing::Right);
+    }
+
+    #[test]
+    fn what_proves_nothing_is_not_judged() {
+        let (snapshot, watches) = (snapshot(), watches());
+        let view = View { snapshot: &snapshot, watches: &watches, knows_outcomes: false };
+        let wrong = key(220, 2, Hook::FibTable);
+        assert_eq!(view.lookup(&LookupKey { kind: LookupKind::SourceValidation, ..wrong }), Standing::Internal);
+        let bound = FlowMarks { bound: true, ..FlowMarks::default() };
+        assert_eq!(view.lookup(&LookupKey { marks: bound, ..wrong }), Standing::Bound);
+        assert_eq!(view.lookup(&LookupKey { watch: 9, ..wrong }), Standing::Unjudged);
+        let packet = PacketKey { netns: 1, watch: 0, ifindex: 2, marks: bound };
+        assert_eq!(view.packet(&packet), Standing::Bound);
+    }
+
+    #[test]
+    fn a_refused_walk_is_wrong() {
+        let (snapshot, watches) = (snapshot(), watches());
+        let view = View { snapshot: &snapshot, watches: &watches, knows_outcomes: true };
+        let refused = LookupKey { outcome: LookupOutcome::Refused(101), ifindex: None, ..key(0, 0, Hook::FibRules) };
+        assert_eq!(view.lookup(&refused), Standing::Wrong);
+    }
+
+    #[test]
+    fn every_flip_changes_the_verdict() {
+        let mut verdicts = Verdicts::new(1);
+        assert_eq!(verdicts.lookup(0, Standing::Right), Some(Verdict::Right));
+        assert_eq!(verdicts.lookup(0, Standing::Wrong), Some(Verdict::Suspected));
+        assert_eq!(verdicts.packet(0, Standing::Wrong), Some(Verdict::Misrouted));
+        assert_eq!(verdicts.lookup(0, Standing::Wrong), None);
+        assert_eq!(verdicts.lookup(0, Standing::Right), Some(Verdict::Right));
+        assert_eq!(verdicts.packet(0, Standing::Wrong), Some(Verdict::Misrouted));
+    }
+}

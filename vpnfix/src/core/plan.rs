@@ -1,0 +1,364 @@
+//! The plan: which rules to add, where, and why.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::control::{self, Control};
+use super::destination::{Class, Destination, may_steer};
+use super::finding::{Finding, Reason};
+use super::model::{Family, Rule, Snapshot, TABLE_MAIN};
+use super::owner::VPNFIX_PROTOCOL;
+use super::tunnel::Tunnel;
+
+/// The priority of `inside` rules, as operators know them from the usual advice.
+pub const INSIDE_PRIORITY: u32 = 100;
+
+/// How to repair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// `inside`, and beside it `main-first` where that is harmless, else `prefixes`.
+    #[default]
+    Auto,
+    /// One rule for each tunnel's inside prefix. Cures BGP, not what BGP learns.
+    Inside,
+    /// One rule for each prefix that main sends through a tunnel.
+    Prefixes,
+    /// One rule: main before the hijacker, but for its default route.
+    MainFirst,
+}
+
+/// What to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The strategy asked for.
+    pub strategy: Strategy,
+    /// Rules to add.
+    pub steps: Vec<Step>,
+    /// Rules that are there already, whoever made them, and do what a step would.
+    pub satisfied: Vec<Rule>,
+    /// What the plan does not cure, and why not.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// One rule to add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The rule.
+    pub rule: Rule,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// A destination that the plan does not cure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOut {
+    /// The prefix.
+    #[schemars(with = "String")]
+    pub prefix: IpNet,
+    /// Why not.
+    pub why: String,
+}
+
+/// A plan that cannot be made.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// The priority asked for has a foreign rule of another effect.
+    #[error("priority {asked} is taken by `{by}`")]
+    Taken {
+        /// The priority.
+        asked: u32,
+        /// The rule there.
+        by: String,
+        /// A free priority that would do.
+        free: Option<u32>,
+    },
+    /// The priority asked for comes after the rule that is to be preceded.
+    #[error("priority {asked} comes after `{hijacker}`, so a rule there would change nothing")]
+    TooLate {
+        /// The priority.
+        asked: u32,
+        /// The rule.
+        hijacker: String,
+        /// A free priority that would do.
+        free: Option<u32>,
+    },
+    /// There is no free priority before the hijacker.
+    #[error("no free priority between the table local's rule and `{hijacker}`")]
+    NoRoom {
+        /// The rule.
+        hijacker: String,
+    },
+}
+
+impl PlanError {
+    /// A free priority to name to the user.
+    #[must_use]
+    pub fn free_priority(&self) -> Option<u32> {
+        match self {
+            Self::Taken { free, .. } | Self::TooLate { free, .. } => *free,
+            Self::NoRoom { .. } => None,
+        }
+    }
+}
+
+/// What a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The host.
+    pub snapshot: &'a Snapshot,
+    /// Its tunnels.
+    pub tunnels: &'a [Tunnel],
+    /// What belongs into them.
+    pub destinations: &'a [Destination],
+    /// What is wrong.
+    pub findings: &'a [Finding],
+    /// What must not be drawn into a tunnel.
+    pub controls: &'a [Control],
+}
+
+/// The rules that findings name as hijackers of a family, in the kernel's order.
+#[must_use]
+pub fn hijackers(snapshot: &Snapshot, findings: &[Finding]) -> Vec<Rule> {
+    let is_hijacker = |rule: &&Rule| {
+        findings.iter().any(|finding| {
+            curable(finding)
+                && Family::of(finding.destination) == rule.family
+                && finding
+                    .rule
+                    .as_ref()
+                    .is_some_and(|named| named.priority == rule.priority && named.text == rule.words())
+        })
+    };
+    snapshot.rules.iter().filter(is_hijacker).cloned().collect()
+}
+
+/// Can a rule before another cure it?
+fn curable(finding: &Finding) -> bool {
+    matches!(finding.reason, Reason::HijackedByRule | Reason::UnreachableRule)
+}
+
+/// Makes the plan that cures the findings as far as policy rules can.
+///
+/// # Errors
+/// No priority for the rules.
+pub fn plan(situation: Situation<'_>, strategy: Strategy, priority: Option<u32>) -> Result<Plan, PlanError> {
+    let mut plan = Plan { strategy, steps: Vec::new(), satisfied: Vec::new(), left_out: Vec::new() };
+    let hijackers = hijackers(situation.snapshot, situation.findings);
+    for family in Family::ALL {
+        let of_family: Vec<&Rule> = hijackers.iter().filter(|rule| rule.family == family).collect();
+        if let Some(first) = of_family.first() {
+            let places = Places { snapshot: situation.snapshot, hijacker: first, asked: priority };
+            plan_family(situation, strategy, &of_family, places, &mut plan)?;
+        }
+    }
+    leave_out_incurable(situation, &mut plan);
+    Ok(plan)
+}
+
+fn plan_family(
+    situation: Situation<'_>,
+    strategy: Strategy,
+    hijackers: &[&Rule],
+    places: Places<'_>,
+    plan: &mut Plan,
+) -> Result<(), PlanError> {
+    let family = places.hijacker.family;
+    let wrong = wrong_destinations(situation, family);
+    let inside = wrong.iter().filter(|destination| destination.class == Class::Inside);
+    let routed = wrong.iter().filter(|destination| destination.class != Class::Inside);
+    let main_first = match strategy {
+        Strategy::Inside | Strategy::Prefixes => false,
+        Strategy::MainFirst => true,
+        Strategy::Auto => main_first_is_harmless(situation, hijackers, places.latest()?),
+    };
+    if matches!(strategy, Strategy::Auto | Strategy::Inside) {
+        let at = places.inside()?;
+        for destination in inside.clone() {
+            place(situation, destination, inside_rule(destination, at), "inside prefix", plan);
+        }
+    }
+    if main_first {
+        let rule = main_first_rule(family, places.latest()?);
+        add(situation, rule, format!("main decides before `{}`, but for its default route", places.hijacker), plan);
+        return Ok(());
+    }
+    match strategy {
+        Strategy::Inside => {
+            let why = "strategy inside repairs the tunnels' inside prefixes alone";
+            plan.left_out.extend(routed.map(|left| LeftOut { prefix: left.prefix, why: why.into() }));
+        }
+        Strategy::Auto => {
+            for destination in routed {
+                place(situation, destination, prefix_rule(destination, places.latest()?), "prefix", plan);
+            }
+        }
+        Strategy::Prefixes | Strategy::MainFirst => {
+            for destination in &wrong {
+                place(situation, destination, prefix_rule(destination, places.latest()?), "prefix", plan);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The destinations of a family that a rule hijacks.
+fn wrong_destinations<'a>(situation: Situation<'a>, family: Family) -> Vec<&'a Destination> {
+    situation
+        .destinations
+        .iter()
+        .filter(|destination| {
+            Family::of(destination.address) == family
+                && destination.table == TABLE_MAIN
+                && may_steer(destination)
+                && situation.findings.iter().any(|finding| is_of(finding, destination) && curable(finding))
+        })
+        .collect()
+}
+
+fn is_of(finding: &Finding, destination: &Destination) -> bool {
+    finding.prefix == destination.prefix && finding.expected.table == destination.table
+}
+
+fn own_rule(family: Family, priority: u32) -> Rule {
+    Rule { protocol: VPNFIX_PROTOCOL, ..Rule::lookup(family, priority, TABLE_MAIN) }
+}
+
+fn inside_rule(destination: &Destination, priority: u32) -> Rule {
+    Rule { to: Some(destination.prefix), ..own_rule(Family::of(destination.address), priority) }
+}
+
+fn main_first_rule(family: Family, priority: u32) -> Rule {
+    Rule { suppress_prefix_length: Some(0), ..own_rule(family, priority) }
+}
+
+fn prefix_rule(destination: &Destination, priority: u32) -> Rule {
+    Rule { suppress_prefix_length: Some(0), ..inside_rule(destination, priority) }
+}
+
+/// Adds a rule for one destination, unless it would draw a control target into a tunnel.
+fn place(situation: Situation<'_>, destination: &Destination, rule: Rule, what: &str, plan: &mut Plan) {
+    let drawn = control::drawn_into_tunnel(
+        situation.snapshot,
+        situation.tunnels,
+        situation.controls,
+        std::slice::from_ref(&rule),
+    );
+    if let Some(control) = drawn.first() {
+        let why = format!("it would draw {} ({}) into the tunnel", control.name, control.question.destination);
+        plan.left_out.push(LeftOut { prefix: destination.prefix, why });
+        return;
+    }
+    let names: Vec<String> = destination.tunnels.iter().map(|index| situation.snapshot.device_name(*index)).collect();
+    add(situation, rule, format!("{what} {} belongs to {}", destination.prefix, names.join(" and ")), plan);
+}
+
+/// Adds a step, unless a rule of the same effect stands where the step's would, or anywhere before the hijacker.
+fn add(situation: Situation<'_>, rule: Rule, why: String, plan: &mut Plan) {
+    let existing = situation
+        .snapshot
+        .rules_of(rule.family)
+        .find(|other| other.same_effect_anywhere(&rule) && other.priority <= rule.priority);
+    match existing {
+        Some(existing) => plan.satisfied.push(existing.clone()),
+        None => plan.steps.push(Step { rule, why }),
+    }
+}
+
+/// May main be asked before the hijacker for everything? Until the engine can prove it for any host, only where no rule
+/// of others stands (they could be overtaken) and the hijacker's tables hold nothing but default routes (anything else
+/// there is a decision that somebody wanted).
+fn main_first_is_harmless(situation: Situation<'_>, hijackers: &[&Rule], priority: u32) -> bool {
+    let snapshot = situation.snapshot;
+    let Some(family) = hijackers.first().map(|rule| rule.family) else { return false };
+    let no_others = snapshot
+        .rules_of(family)
+        .all(|rule| rule.is_kernel_default() || rule.protocol == VPNFIX_PROTOCOL || hijackers.contains(&rule));
+    let only_defaults = hijackers.iter().all(|rule| {
+        rule.table().is_some_and(|table| snapshot.table(family, table).all(|route| route.destination.prefix_len() == 0))
+    });
+    let rule = main_first_rule(family, priority);
+    let draws_none = control::drawn_into_tunnel(snapshot, situation.tunnels, situation.controls, &[rule]).is_empty();
+    no_others && only_defaults && draws_none
+}
+
+/// Says of each finding that no step is for why there is none.
+fn leave_out_incurable(situation: Situation<'_>, plan: &mut Plan) {
+    for finding in situation.findings {
+        let Some(destination) = situation.destinations.iter().find(|destination| is_of(finding, destination)) else {
+            continue;
+        };
+        let why = if destination.class == Class::Default {
+            "a default route through the tunnel is cured by no rule, only by the cure at the root"
+        } else if destination.table != TABLE_MAIN {
+            "the tunnel belongs to a VRF, whose flows no rule into main may take"
+        } else if !may_steer(destination) {
+            "a prefix inside 169.254.0.0/16 that is no tunnel's own is shared with cloud services and never steered"
+        } else if !curable(finding) {
+            match finding.reason {
+                Reason::TunnelDown => "the tunnel's interface is down",
+                Reason::ShadowedByRoute => "another route of the same table is better; rules cannot change that",
+                Reason::ReversePath => "source validation drops the tunnel's packets: see the rp_filter of the tunnel",
+                Reason::UnreachableRoute | Reason::NoRoute => "the routes themselves refuse it",
+                _ => "vpnfix cannot explain the kernel's answer, so it changes nothing",
+            }
+        } else {
+            continue;
+        };
+        if !plan.left_out.iter().any(|left| left.prefix == finding.prefix) {
+            plan.left_out.push(LeftOut { prefix: finding.prefix, why: why.into() });
+        }
+    }
+}
+
+/// Where rules can stand before a hijacker.
+#[derive(Clone, Copy)]
+struct Places<'a> {
+    snapshot: &'a Snapshot,
+    hijacker: &'a Rule,
+    asked: Option<u32>,
+}
+
+impl<'a> Places<'a> {
+    /// For `inside` rules: what was asked for, else the priority that operators know, else the latest that is free.
+    fn inside(self) -> Result<u32, PlanError> {
+        if self.asked.is_none() && INSIDE_PRIORITY < self.hijacker.priority && self.taken(INSIDE_PRIORITY).is_none() {
+            return Ok(INSIDE_PRIORITY);
+        }
+        self.latest()
+    }
+
+    /// The highest free priority before the hijacker: rules that others add without a priority land in front of the
+    /// first custom rule, so the closer to the hijacker the less is overtaken. Or what was asked for.
+    fn latest(self) -> Result<u32, PlanError> {
+        let free = self.highest_free();
+        let Some(asked) = self.asked else {
+            return free.ok_or_else(|| PlanError::NoRoom { hijacker: self.hijacker.to_string() });
+        };
+        if asked >= self.hijacker.priority {
+            return Err(PlanError::TooLate { asked, hijacker: self.hijacker.to_string(), free });
+        }
+        match self.taken(asked) {
+            Some(by) => Err(PlanError::Taken { asked, by: by.to_string(), free }),
+            None => Ok(asked),
+        }
+    }
+
+    fn highest_free(self) -> Option<u32> {
+        let local = self
+            .snapshot
+            .rules_of(self.hijacker.family)
+            .find(|rule| rule.table() == Some(super::model::TABLE_LOCAL))
+            .map_or(0, |rule| rule.priority);
+        (local + 1..self.hijacker.priority).rev().find(|priority| self.taken(*priority).is_none())
+    }
+
+    /// A rule of others at this priority. Our own may share one.
+    fn taken(self, priority: u32) -> Option<&'a Rule> {
+        self.snapshot
+            .rules_of(self.hijacker.family)
+            .find(|rule| rule.priority == priority && rule.protocol != VPNFIX_PROTOCOL)
+    }
+}

@@ -1,0 +1,226 @@
+//! The document of `diagnose`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Outcome, VERSION};
+use crate::core::destination::{Class, Destination};
+use crate::core::finding::{ControlReport, Cure, Finding, Note, NoteId, TunnelReport};
+use crate::core::model::{Family, HostFacts, Netns, Snapshot};
+use crate::core::owner;
+use crate::core::plan::{LeftOut, Plan, Strategy};
+use crate::core::tunnel::Tunnel;
+
+/// Name of the schema.
+pub const SCHEMA: &str = "vpnfix.diagnose/1";
+
+/// Every tunnel destination, where it goes and where it should.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DiagnoseReport {
+    /// Always `vpnfix.diagnose/1`.
+    pub schema: String,
+    /// Version of vpnfix.
+    pub version: String,
+    /// The exit status in words.
+    pub outcome: Outcome,
+    /// The host.
+    pub host: HostFacts,
+    /// The namespace.
+    pub netns: Netns,
+    /// The whole in one word.
+    pub verdict: HostVerdict,
+    /// The tunnels.
+    pub tunnels: Vec<TunnelReport>,
+    /// Every prefix that belongs into a tunnel.
+    pub destinations: Vec<DestinationReport>,
+    /// What is wrong, worst first.
+    pub findings: Vec<Finding>,
+    /// What must stay out of the tunnels, and where it goes.
+    pub controls: Vec<ControlReport>,
+    /// The plan that would cure it.
+    pub plan: Option<PlanReport>,
+    /// The cure at the root.
+    pub cure: Vec<Cure>,
+    /// What is worth knowing besides.
+    pub notes: Vec<Note>,
+}
+
+/// The whole in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HostVerdict {
+    /// Every destination goes into its tunnel.
+    Healthy,
+    /// At least one does not.
+    Misrouted,
+    /// There is no tunnel to judge.
+    Unknown,
+}
+
+/// A prefix that belongs into a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DestinationReport {
+    /// The prefix.
+    #[schemars(with = "String")]
+    pub prefix: IpNet,
+    /// The address that the kernel was asked about.
+    pub destination: IpAddr,
+    /// Why it belongs there.
+    pub class: DestinationClass,
+    /// Names of the tunnels.
+    pub tunnels: Vec<String>,
+    /// Every question about it went right.
+    pub right: bool,
+}
+
+/// Why a prefix belongs into a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DestinationClass {
+    /// The tunnel's inside prefix.
+    Inside,
+    /// A route sends it there.
+    Routed,
+    /// The default route does.
+    Default,
+}
+
+impl From<Class> for DestinationClass {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Inside => Self::Inside,
+            Class::Routed => Self::Routed,
+            Class::Default => Self::Default,
+        }
+    }
+}
+
+/// A plan as reports show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanReport {
+    /// The strategy.
+    pub strategy: Strategy,
+    /// What to do, in order.
+    pub steps: Vec<StepReport>,
+    /// Rules that are there already and do what a step would.
+    pub satisfied: Vec<String>,
+    /// What it does not cure.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// One step of a plan, as `ip` commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StepReport {
+    /// The command that does it.
+    #[serde(rename = "do")]
+    pub apply: String,
+    /// The command that takes it back.
+    pub undo: String,
+    /// Why.
+    pub why: String,
+}
+
+impl From<&Plan> for PlanReport {
+    fn from(plan: &Plan) -> Self {
+        let step = |step: &crate::core::plan::Step| StepReport {
+            apply: step.rule.add_command(),
+            undo: step.rule.delete_command(),
+            why: step.why.clone(),
+        };
+        Self {
+            strategy: plan.strategy,
+            steps: plan.steps.iter().map(step).collect(),
+            satisfied: plan.satisfied.iter().map(ToString::to_string).collect(),
+            left_out: plan.left_out.clone(),
+        }
+    }
+}
+
+/// What a report on a host is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The host.
+    pub snapshot: &'a Snapshot,
+    /// Its tunnels.
+    pub tunnels: &'a [Tunnel],
+    /// What belongs into them, and whether all went right.
+    pub destinations: &'a [Destination],
+    /// For each destination: did every question go right?
+    pub right: &'a [bool],
+    /// What is wrong.
+    pub findings: &'a [Finding],
+    /// The control targets' ways.
+    pub controls: &'a [ControlReport],
+    /// What is worth knowing.
+    pub notes: &'a [Note],
+    /// The plan.
+    pub plan: Option<&'a Plan>,
+}
+
+impl DiagnoseReport {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts<'_>) -> Self {
+        let verdict = match (parts.tunnels.is_empty(), parts.findings.is_empty()) {
+            (true, _) => HostVerdict::Unknown,
+            (false, true) => HostVerdict::Healthy,
+            (false, false) => HostVerdict::Misrouted,
+        };
+        let mut notes = parts.notes.to_vec();
+        notes.extend(parts.plan.iter().flat_map(|plan| &plan.satisfied).map(|rule| Note {
+            id: NoteId::AlreadyThere,
+            text: format!("rule `{rule}` is there already and does its part"),
+        }));
+        let mut cure: Vec<Cure> = parts.findings.iter().filter_map(|finding| owner::cure(&finding.owner)).collect();
+        cure.dedup();
+        Self {
+            schema: SCHEMA.into(),
+            version: VERSION.into(),
+            outcome: match verdict {
+                HostVerdict::Healthy => Outcome::Ok,
+                HostVerdict::Misrouted => Outcome::FaultFound,
+                HostVerdict::Unknown => Outcome::Unable,
+            },
+            host: parts.snapshot.host.clone(),
+            netns: parts.snapshot.netns.clone(),
+            verdict,
+            tunnels: parts.tunnels.iter().map(tunnel_report).collect(),
+            destinations: destination_reports(parts),
+            findings: parts.findings.to_vec(),
+            controls: parts.controls.to_vec(),
+            plan: parts.plan.map(PlanReport::from),
+            cure,
+            notes,
+        }
+    }
+}
+
+fn destination_reports(parts: Parts<'_>) -> Vec<DestinationReport> {
+    let report = |(destination, right): (&Destination, &bool)| DestinationReport {
+        prefix: destination.prefix,
+        destination: destination.address,
+        class: destination.class.into(),
+        tunnels: destination.tunnels.iter().map(|index| parts.snapshot.device_name(*index)).collect(),
+        right: *right,
+    };
+    parts.destinations.iter().zip(parts.right).map(report).collect()
+}
+
+/// A tunnel as reports show it, with its first inside address (IPv4 before IPv6).
+#[must_use]
+pub fn tunnel_report(tunnel: &Tunnel) -> TunnelReport {
+    let inside = tunnel.inside.iter().min_by_key(|inside| Family::of(inside.local));
+    TunnelReport {
+        name: tunnel.name.clone(),
+        kind: tunnel.kind.clone(),
+        ifindex: tunnel.ifindex,
+        up: tunnel.up,
+        local: inside.map(|inside| inside.local),
+        peer: inside.and_then(|inside| inside.peer),
+        prefix: inside.map(|inside| inside.prefix),
+        binding: tunnel.key,
+    }
+}
