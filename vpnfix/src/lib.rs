@@ -5,4 +5,5 @@
 //! application, confirmation, report.
 
 pub mod core;
+pub mod render;
 pub mod system;

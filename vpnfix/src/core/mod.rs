@@ -11,5 +11,6 @@ pub mod observation;
 pub mod owner;
 pub mod plan;
 pub mod report;
+pub mod story;
 pub mod tunnel;
 pub mod walk;

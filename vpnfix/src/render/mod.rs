@@ -1,0 +1,92 @@
+//! Text and JSON, from the same report values.
+
+pub mod diagnose;
+pub mod doctor;
+pub mod fix;
+pub mod trace;
+
+use std::fmt::Display;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+/// Colours for text, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Palette {
+    colored: bool,
+}
+
+impl Palette {
+    /// With or without colours.
+    #[must_use]
+    pub fn new(colored: bool) -> Self {
+        Self { colored }
+    }
+
+    fn paint(self, style: Style, text: impl Display) -> String {
+        if self.colored { format!("{style}{text}{style:#}") } else { text.to_string() }
+    }
+
+    /// What is right.
+    #[must_use]
+    pub fn good(self, text: impl Display) -> String {
+        self.paint(AnsiColor::Green.on_default(), text)
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn bad(self, text: impl Display) -> String {
+        self.paint(AnsiColor::Red.on_default().bold(), text)
+    }
+
+    /// What is doubtful.
+    #[must_use]
+    pub fn doubtful(self, text: impl Display) -> String {
+        self.paint(AnsiColor::Yellow.on_default(), text)
+    }
+
+    /// What matters less.
+    #[must_use]
+    pub fn faint(self, text: impl Display) -> String {
+        self.paint(Style::new().dimmed(), text)
+    }
+
+    /// A heading, a name.
+    #[must_use]
+    pub fn strong(self, text: impl Display) -> String {
+        self.paint(Style::new().bold(), text)
+    }
+}
+
+/// A report as an indented JSON document with a line feed at its end.
+///
+/// # Errors
+/// A value that JSON cannot hold; the report values have none.
+pub fn document<T: Serialize>(report: &T) -> Result<String, serde_json::Error> {
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// A value as one line of JSON.
+///
+/// # Errors
+/// A value that JSON cannot hold; the report values have none.
+pub fn line<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
+    let mut text = serde_json::to_string(value)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// `1 packet`, `2 packets`.
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Table numbers with their names where they have one that everyone knows.
+fn table_name(table: u32) -> String {
+    match table {
+        crate::core::owner::STRONGSWAN_TABLE => "220 (strongSwan's default)".into(),
+        _ => crate::core::model::rule::table_word(table),
+    }
+}

@@ -1,0 +1,224 @@
+//! `trace` as lines of text.
+
+use std::fmt::Write as _;
+
+use super::{Palette, counted, table_name};
+use crate::core::live::{Standing, Verdict};
+use crate::core::observation::{LookupKind, Losses};
+use crate::core::report::trace::{
+    EgressLine, FlowReport, LookupLine, LookupResult, Start, Summary, TcpLine, TraceLine, VerdictLine,
+};
+
+/// One line as a person reads it; the summary is several.
+#[must_use]
+pub fn text(line: &TraceLine, palette: Palette) -> String {
+    match line {
+        TraceLine::Start(start) => self::start(start, palette),
+        TraceLine::Lookup(lookup) => self::lookup(lookup, palette),
+        TraceLine::Egress(egress) => self::egress(egress, palette),
+        TraceLine::Tcp(tcp) => self::tcp(tcp, palette),
+        TraceLine::Verdict(verdict) => self::verdict(verdict, palette),
+        TraceLine::Summary(summary) => self::summary(summary, palette),
+    }
+}
+
+fn start(start: &Start, palette: Palette) -> String {
+    let mut out = String::new();
+    let attached: Vec<&str> = start.hooks.iter().filter(|hook| hook.attached).map(|hook| hook.name.as_str()).collect();
+    let _ = writeln!(out, "{}", palette.faint(format!("attached: {}", attached.join(", "))));
+    for hook in start.hooks.iter().filter(|hook| !hook.attached || hook.why.is_some()) {
+        let state = if hook.attached { "reduced" } else { "not attached" };
+        let why = hook.why.as_deref().unwrap_or("unknown");
+        let _ = writeln!(out, "{}", palette.faint(format!("{state}: {} ({why})", hook.name)));
+    }
+    let judged = start.watched.iter().filter(|watched| !watched.tunnels.is_empty());
+    let told: Vec<String> =
+        judged.map(|watched| format!("{} of {}", watched.prefix, watched.tunnels.join(" and "))).collect();
+    let _ = writeln!(out, "watching {}", if told.is_empty() { "everything".into() } else { told.join(", ") });
+    out
+}
+
+/// `09:34:02.578943` of a time in RFC 3339.
+fn clock(time: &str) -> &str {
+    time.split_once('T').map_or(time, |(_, rest)| rest.trim_end_matches('Z'))
+}
+
+fn flow_words(flow: &FlowReport) -> String {
+    let end = |address: &str, port: u16| if port == 0 { address.to_string() } else { format!("{address}:{port}") };
+    let protocol = match flow.protocol {
+        0 => String::new(),
+        1 => "icmp ".into(),
+        6 => "tcp ".into(),
+        17 => "udp ".into(),
+        58 => "icmpv6 ".into(),
+        number => format!("proto {number} "),
+    };
+    let source = flow.source.map_or_else(|| "*".to_string(), |source| source.to_string());
+    format!(
+        "{protocol}{} -> {}",
+        end(&source, flow.source_port),
+        end(&flow.destination.to_string(), flow.destination_port)
+    )
+}
+
+fn marks(standing: Standing, bound: bool, probe: bool, kind: Option<LookupKind>, palette: Palette) -> String {
+    let mut words = Vec::new();
+    words.push(match standing {
+        Standing::Right => palette.good("right"),
+        Standing::Wrong => palette.bad("WRONG"),
+        Standing::Step => palette.faint("step"),
+        Standing::Provisional => palette.doubtful("provisional"),
+        Standing::Bound => palette.faint("bound"),
+        Standing::Internal => palette.faint("source validation"),
+        Standing::Unjudged => String::new(),
+    });
+    if bound && standing != Standing::Bound {
+        words.push("bound".into());
+    }
+    if probe {
+        words.push("probe".into());
+    }
+    if kind == Some(LookupKind::Input) {
+        words.push("incoming".into());
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(" ")
+}
+
+fn lookup(line: &LookupLine, palette: Palette) -> String {
+    let found = match (line.outcome, &line.device) {
+        (LookupResult::Hit, Some(device)) => {
+            let via = line.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+            format!("dev {device}{via}")
+        }
+        (LookupResult::Hit, None) => "a route without a device".into(),
+        (LookupResult::Miss, _) => "no route".into(),
+        (LookupResult::Refused, _) => format!("refused (errno {})", line.errno.unwrap_or(0)),
+    };
+    let before = line.before.as_ref().map_or_else(String::new, |before| {
+        format!(" (was table {}, {})", table_name(before.table), before.device.as_deref().unwrap_or("no device"))
+    });
+    format!(
+        "{}  lookup   {}  table {}: {found}{before}  {}  {}\n",
+        clock(&line.time),
+        flow_words(&line.flow),
+        table_name(line.table),
+        marks(line.standing, line.bound, line.probe, Some(line.kind), palette),
+        palette.faint(format!("[{} {}]", line.task.name, line.task.pid)),
+    )
+}
+
+fn egress(line: &EgressLine, palette: Palette) -> String {
+    let before = line.before.as_ref().map_or_else(String::new, |before| format!(" (was {before})"));
+    format!(
+        "{}  egress   {}  by {}{before}, {} bytes  {}\n",
+        clock(&line.time),
+        flow_words(&line.flow),
+        line.device,
+        line.bytes,
+        marks(line.standing, line.bound, line.probe, None, palette),
+    )
+}
+
+fn tcp(line: &TcpLine, palette: Palette) -> String {
+    format!(
+        "{}  tcp      {}  {:?} -> {}\n",
+        clock(&line.time),
+        flow_words(&line.flow),
+        line.old,
+        palette.strong(format!("{:?}", line.new)),
+    )
+}
+
+fn verdict_word(verdict: Verdict, palette: Palette) -> String {
+    match verdict {
+        Verdict::Right => palette.good("right"),
+        Verdict::Suspected => palette.doubtful("SUSPECTED"),
+        Verdict::Misrouted => palette.bad("MISROUTED"),
+    }
+}
+
+fn verdict(line: &VerdictLine, palette: Palette) -> String {
+    let device = line.device.as_deref().unwrap_or("nowhere");
+    let how = match line.verdict {
+        Verdict::Right => format!("goes to {device}"),
+        Verdict::Suspected => {
+            format!("belongs to {}, looked up to {device} (no packet seen yet)", line.tunnels.join(" and "))
+        }
+        Verdict::Misrouted => format!("belongs to {}, a packet left by {device}", line.tunnels.join(" and ")),
+    };
+    let rule = match (&line.rule, &line.owner) {
+        (Some(rule), Some(owner)) => format!("; rule `{rule}` of {owner}"),
+        (Some(rule), None) => format!("; rule `{rule}`"),
+        _ => String::new(),
+    };
+    format!("{}  {}  {} {how}{rule}\n", clock(&line.time), verdict_word(line.verdict, palette), line.prefix)
+}
+
+fn summary(summary: &Summary, palette: Palette) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "\n{}", palette.strong(format!("Seen in {:.1} s", summary.seconds)));
+    for count in &summary.lookups {
+        let device = count.device.as_deref().unwrap_or("-");
+        let _ = writeln!(
+            out,
+            "  {:>9} lookups  {:<20} table {} dev {device}  {}",
+            count.count,
+            count.prefix.to_string(),
+            table_name(count.table),
+            marks(count.standing, count.bound, count.probe, Some(count.kind), palette),
+        );
+    }
+    for count in &summary.packets {
+        let _ = writeln!(
+            out,
+            "  {:>9} packets  {:<20} by {} ({} bytes)  {}",
+            count.count,
+            count.prefix.to_string(),
+            count.device,
+            count.bytes,
+            marks(count.standing, count.bound, count.probe, None, palette),
+        );
+    }
+    if summary.verdicts.is_empty() {
+        out.push_str("  no traffic of a tunnel was seen\n");
+    }
+    for verdict in &summary.verdicts {
+        let told = match verdict.verdict {
+            Verdict::Right => format!("went to {}", verdict.tunnels.join(" and ")),
+            Verdict::Suspected => format!(
+                "{} ended at {}; no packet was seen to leave",
+                counted(verdict.wrong_lookups, "lookup"),
+                verdict.wrong_devices.join(", "),
+            ),
+            Verdict::Misrouted => format!(
+                "{} ({} bytes) left by {} in the clear",
+                counted(verdict.misrouted_packets, "packet"),
+                verdict.misrouted_bytes,
+                verdict.wrong_devices.join(", "),
+            ),
+        };
+        let _ = writeln!(out, "{}  {}  {told}", verdict_word(verdict.verdict, palette), verdict.prefix);
+    }
+    let _ = writeln!(out, "{}", losses(&summary.lost, palette));
+    out
+}
+
+fn losses(lost: &Losses, palette: Palette) -> String {
+    let kinds = [
+        (lost.events_lost, "events not told"),
+        (lost.lookups_uncounted, "lookups not counted"),
+        (lost.packets_uncounted, "packets not counted"),
+        (lost.destinations_uncounted, "destinations not told apart"),
+        (lost.outcomes_untracked, "changes not followed"),
+        (lost.unreadable_packets, "packets not readable"),
+        (lost.undecodable_records, "records not decoded"),
+    ];
+    let told: Vec<String> =
+        kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    if told.is_empty() {
+        palette.faint("lost: nothing")
+    } else {
+        palette.doubtful(format!("lost: {}", told.join(", ")))
+    }
+}
