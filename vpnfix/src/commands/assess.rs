@@ -1,0 +1,177 @@
+//! What `diagnose`, `trace` and `fix` share: the host's state, its tunnels, and the kernel's answers about them.
+
+use ipnet::IpNet;
+
+use super::failure::Failure;
+use super::settings::Settings;
+use crate::core::control::{self, Control, Neighbours};
+use crate::core::destination::{self, Destination};
+use crate::core::finding::{ControlReport, Finding};
+use crate::core::judge::{self, Asked, Case, Judgement};
+use crate::core::model::{Answer, Netns, Question, Rule, Snapshot};
+use crate::core::owner::Clues;
+use crate::core::plan::{self, Situation};
+use crate::core::tunnel::{self, Tunnel};
+use crate::system::netlink::{Netlink, NetlinkError, QueryThread};
+use crate::system::{clues, host, namespace};
+
+/// The ways to the kernel's routing, opened in the namespace asked for.
+#[derive(Debug)]
+pub struct Access {
+    /// Reads and changes links, rules and routes.
+    pub netlink: Netlink,
+    /// Asks for routes, from a thread that the kernel side knows.
+    pub queries: QueryThread,
+    /// The namespace.
+    pub netns: Netns,
+}
+
+/// Opens the ways and does the work in the namespace asked for, on a thread of its own.
+///
+/// # Errors
+/// The namespace cannot be entered, netlink cannot be opened, or the work's own failure.
+pub fn in_namespace<T: Send>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(Access) -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
+    let inside = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::of("start the runtime", &error))?;
+        runtime.block_on(async {
+            let netns = namespace::identify(&settings.netns)
+                .map_err(|error| Failure::of("identify the network namespace", &error))?;
+            let netlink = Netlink::connect().map_err(|error| netlink_failure("open netlink", &error))?;
+            let queries = QueryThread::start().map_err(|error| netlink_failure("open netlink", &error))?;
+            work(Access { netlink, queries, netns }).await
+        })
+    };
+    namespace::within(&settings.netns, inside).map_err(|error| {
+        Failure::of("enter the network namespace", &error).hint_privilege(error.is_privilege())
+    })?
+}
+
+/// A failed netlink request, with advice where a privilege lacks.
+#[must_use]
+pub fn netlink_failure(what: &str, error: &NetlinkError) -> Failure {
+    Failure::of(what, error).hint_privilege(error.is_privilege())
+}
+
+/// A host with its tunnels and everything that belongs into them.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its state.
+    pub snapshot: Snapshot,
+    /// Its tunnels.
+    pub tunnels: Vec<Tunnel>,
+    /// What belongs into them.
+    pub destinations: Vec<Destination>,
+    /// Signs of other programs.
+    pub clues: Clues,
+}
+
+impl Host {
+    /// Takes the snapshot and finds the tunnels. `only` keeps the destinations that hold or lie in one of its prefixes.
+    ///
+    /// # Errors
+    /// Netlink, or a device named that is not there.
+    pub async fn read(access: &Access, settings: &Settings, only: &[IpNet]) -> Result<Self, Failure> {
+        let snapshot = access
+            .netlink
+            .snapshot(access.netns.clone())
+            .await
+            .map_err(|error| netlink_failure("read the host's routing", &error))?;
+        let tunnels =
+            tunnel::tunnels(&snapshot, &settings.tunnels).map_err(|error| Failure::of("find the tunnels", &error))?;
+        let mut destinations = destination::destinations(&snapshot, &tunnels);
+        destinations.retain(|destination| {
+            only.is_empty()
+                || only.iter().any(|only| only.contains(&destination.prefix) || destination.prefix.contains(only))
+        });
+        Ok(Self { snapshot, tunnels, destinations, clues: clues::gather() })
+    }
+
+    /// Asks the kernel about every destination and judges its answers.
+    ///
+    /// # Errors
+    /// Netlink.
+    pub fn judge(&self, access: &Access) -> Result<Judgement, Failure> {
+        let asked = judge::questions(&self.destinations);
+        let answers = self.ask(access, &asked)?;
+        let case = Case {
+            snapshot: &self.snapshot,
+            tunnels: &self.tunnels,
+            destinations: &self.destinations,
+            clues: &self.clues,
+        };
+        Ok(judge::judge(case, &asked, &answers))
+    }
+
+    fn ask(&self, access: &Access, asked: &[Asked]) -> Result<Vec<Answer>, Failure> {
+        ask(access, asked.iter().map(|asked| asked.question.clone()).collect())
+    }
+
+    /// The control targets, with the kernel's answers about them.
+    ///
+    /// # Errors
+    /// Netlink.
+    pub fn controls(&self, access: &Access, findings: &[Finding]) -> Result<Controls, Failure> {
+        let neighbours = Neighbours {
+            resolvers: host::resolvers().unwrap_or_default(),
+            tcp_peers: host::established_peers().unwrap_or_default().into_iter().collect(),
+        };
+        let hijackers = plan::hijackers(&self.snapshot, findings);
+        let targets =
+            control::controls(&self.snapshot, &self.tunnels, &self.destinations, &neighbours, &hijackers);
+        let answers = ask_controls(access, &targets)?;
+        Ok(Controls { targets, answers, hijackers })
+    }
+
+    /// What a plan is made from.
+    #[must_use]
+    pub fn situation<'a>(&'a self, findings: &'a [Finding], controls: &'a Controls) -> Situation<'a> {
+        Situation {
+            snapshot: &self.snapshot,
+            tunnels: &self.tunnels,
+            destinations: &self.destinations,
+            findings,
+            controls: &controls.targets,
+        }
+    }
+}
+
+/// The control targets and where they go.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    /// The targets.
+    pub targets: Vec<Control>,
+    /// The kernel's answers, in their order.
+    pub answers: Vec<Answer>,
+    /// The rules that findings name as hijackers.
+    pub hijackers: Vec<Rule>,
+}
+
+impl Controls {
+    /// As reports show them.
+    #[must_use]
+    pub fn reports(&self, snapshot: &Snapshot) -> Vec<ControlReport> {
+        self.targets
+            .iter()
+            .zip(&self.answers)
+            .map(|(control, answer)| control::report(snapshot, control, answer))
+            .collect()
+    }
+}
+
+/// Asks the kernel about control targets.
+///
+/// # Errors
+/// Netlink.
+pub fn ask_controls(access: &Access, targets: &[Control]) -> Result<Vec<Answer>, Failure> {
+    ask(access, targets.iter().map(|control| control.question.clone()).collect())
+}
+
+fn ask(access: &Access, questions: Vec<Question>) -> Result<Vec<Answer>, Failure> {
+    access.queries.ask(questions).map_err(|error| netlink_failure("ask the kernel for routes", &error))
+}

@@ -1,0 +1,50 @@
+//! `vpnfix diagnose`.
+
+use super::assess::{Host, in_namespace};
+use super::cli::DiagnoseArgs;
+use super::failure::Failure;
+use super::settings::Settings;
+use crate::core::plan::{self, Strategy};
+use crate::core::report::Outcome;
+use crate::core::report::diagnose::{DiagnoseReport, Parts};
+use crate::render;
+
+/// Judges every tunnel destination and prints the report.
+///
+/// # Errors
+/// The host's routing cannot be read.
+pub fn run(settings: &Settings, args: &DiagnoseArgs) -> Result<Outcome, Failure> {
+    let report = report(settings, args)?;
+    settings.output.report(&report, render::diagnose::text)?;
+    Ok(report.outcome)
+}
+
+/// The report alone, for programs that link vpnfix.
+///
+/// # Errors
+/// The host's routing cannot be read.
+pub fn report(settings: &Settings, args: &DiagnoseArgs) -> Result<DiagnoseReport, Failure> {
+    in_namespace(settings, async |access| {
+        let host = Host::read(&access, settings, &args.to).await?;
+        let judgement = host.judge(&access)?;
+        let controls = host.controls(&access, &judgement.findings)?;
+        let situation = host.situation(&judgement.findings, &controls);
+        let plan = match plan::plan(situation, Strategy::Auto, None) {
+            Ok(plan) => Some(plan).filter(|_| !judgement.findings.is_empty()),
+            Err(error) => {
+                tracing::warn!("no plan: {error}");
+                None
+            }
+        };
+        Ok(DiagnoseReport::new(Parts {
+            snapshot: &host.snapshot,
+            tunnels: &host.tunnels,
+            destinations: &host.destinations,
+            right: &judgement.right,
+            findings: &judgement.findings,
+            controls: &controls.reports(&host.snapshot),
+            notes: &judgement.notes,
+            plan: plan.as_ref(),
+        }))
+    })
+}

@@ -1,0 +1,129 @@
+//! `vpnfix doctor`.
+
+use std::collections::BTreeSet;
+
+use super::failure::Failure;
+use super::settings::Settings;
+use crate::core::report::doctor::{Check, CheckState, DoctorReport, Purpose, SCHEMA};
+use crate::core::report::{Outcome, VERSION};
+use crate::render;
+use crate::system::bpf::{self, KernelSupport};
+use crate::system::host::{self, Capability};
+use crate::system::netlink::Netlink;
+
+/// Looks at what is there and prints it.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
+    let mut checks = capabilities();
+    checks.extend(kernel(&bpf::inspect()));
+    checks.push(netlink());
+    checks.push(run_directory());
+    let lacking = checks.iter().any(|check| check.state == CheckState::Missing);
+    let report = DoctorReport {
+        schema: SCHEMA.into(),
+        version: VERSION.into(),
+        outcome: if lacking { Outcome::Unable } else { Outcome::Ok },
+        host: host::facts(),
+        checks,
+    };
+    settings.output.report(&report, render::doctor::text)?;
+    Ok(report.outcome)
+}
+
+fn capabilities() -> Vec<Check> {
+    use Capability::{Bpf, NetAdmin, NetRaw, Perfmon, SysAdmin};
+    let (has, unreadable) = match host::capabilities() {
+        Ok(has) => (has, None),
+        Err(error) => (BTreeSet::new(), Some(error.to_string())),
+    };
+    let check = |name: &str, needed_for: Vec<Purpose>, any_of: &[Capability], why: &str| {
+        let there = any_of.iter().any(|capability| has.contains(capability));
+        let names: Vec<&str> = any_of.iter().map(|capability| capability.name()).collect();
+        Check {
+            name: name.into(),
+            needed_for,
+            state: if there { CheckState::Ok } else { CheckState::Missing },
+            found: match (&unreadable, there) {
+                (Some(error), _) => error.clone(),
+                (None, true) => "held".into(),
+                (None, false) => format!("not held: {why}"),
+            },
+            remedy: (!there).then(|| format!("run as root, or give the process {}", names.join(" or "))),
+        }
+    };
+    vec![
+        check("CAP_BPF", vec![Purpose::Trace, Purpose::Fix], &[Bpf, SysAdmin], "programs cannot be loaded"),
+        check("CAP_PERFMON", vec![Purpose::Trace, Purpose::Fix], &[Perfmon, SysAdmin], "the kernel cannot be traced"),
+        check("CAP_NET_ADMIN", vec![Purpose::Fix], &[NetAdmin], "rules cannot be changed"),
+        check("CAP_NET_RAW", vec![Purpose::Fix], &[NetRaw], "peers cannot be pinged; `fix --no-probe` does without"),
+    ]
+}
+
+fn kernel(support: &KernelSupport) -> Vec<Check> {
+    let tracing = vec![Purpose::Trace, Purpose::Fix];
+    let mut checks = vec![match &support.btf {
+        Ok(()) => Check {
+            name: "BTF".into(),
+            needed_for: tracing.clone(),
+            state: CheckState::Ok,
+            found: "the kernel describes its types".into(),
+            remedy: None,
+        },
+        Err(why) => Check {
+            name: "BTF".into(),
+            needed_for: tracing.clone(),
+            state: CheckState::Missing,
+            found: why.clone(),
+            remedy: Some("a kernel built with CONFIG_DEBUG_INFO_BTF=y; every current distribution has one".into()),
+        },
+    }];
+    for hook in &support.hooks {
+        let state = match (hook.attached, hook.required) {
+            (true, _) if hook.why.is_none() => CheckState::Ok,
+            (true, _) | (false, false) => CheckState::Reduced,
+            (false, true) => CheckState::Missing,
+        };
+        checks.push(Check {
+            name: hook.name.to_string(),
+            needed_for: tracing.clone(),
+            state,
+            found: hook.why.clone().unwrap_or_else(|| "loads".into()),
+            remedy: None,
+        });
+    }
+    checks
+}
+
+fn netlink() -> Check {
+    let opened = tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| {
+        runtime.block_on(async {
+            let netlink = Netlink::connect().map_err(|error| error.to_string())?;
+            netlink.rules().await.map(|rules| rules.len()).map_err(|error| error.to_string())
+        })
+    });
+    let result = opened.map_err(|error| error.to_string()).and_then(|result| result);
+    Check {
+        name: "routing netlink".into(),
+        needed_for: vec![Purpose::Diagnose, Purpose::Trace, Purpose::Fix],
+        state: if result.is_ok() { CheckState::Ok } else { CheckState::Missing },
+        found: match result {
+            Ok(rules) => format!("answers ({rules} policy rules here)"),
+            Err(error) => error,
+        },
+        remedy: None,
+    }
+}
+
+fn run_directory() -> Check {
+    let directory = crate::action::lock::run_directory();
+    let parent_writable = host::is_root() || directory.exists();
+    Check {
+        name: "run directory".into(),
+        needed_for: vec![Purpose::Fix],
+        state: if parent_writable { CheckState::Ok } else { CheckState::Missing },
+        found: format!("{} for the lock", directory.display()),
+        remedy: (!parent_writable).then(|| "run as root".into()),
+    }
+}

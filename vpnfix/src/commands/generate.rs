@@ -1,0 +1,61 @@
+//! `completions`, `man` and `schema`: made from the same definitions that parse the command line and write the documents.
+
+use clap::CommandFactory as _;
+use schemars::schema_for;
+
+use super::cli::{Cli, SchemaName};
+use super::failure::Failure;
+use super::output::Output;
+use crate::core::report::Outcome;
+use crate::core::report::diagnose::DiagnoseReport;
+use crate::core::report::doctor::DoctorReport;
+use crate::core::report::fix::{FixReport, UndoReport};
+use crate::core::report::trace::TraceLine;
+use crate::render;
+
+/// Prints a shell's completion script.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn completions(shell: clap_complete::Shell, output: &Output) -> Result<Outcome, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "vpnfix", &mut script);
+    output.print(script).map(|_| Outcome::Ok)
+}
+
+/// Prints the manual: the page of vpnfix itself, then one for each command.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn manual(output: &Output) -> Result<Outcome, Failure> {
+    let mut command = Cli::command();
+    command.build();
+    let mut pages = Vec::new();
+    let write = |command: clap::Command, pages: &mut Vec<u8>| {
+        clap_mangen::Man::new(command).render(pages).map_err(|error| Failure::of("make the manual page", &error))
+    };
+    write(command.clone(), &mut pages)?;
+    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+        if subcommand.get_name() != "help" {
+            let name = format!("vpnfix-{}", subcommand.get_name());
+            write(subcommand.clone().name(name), &mut pages)?;
+        }
+    }
+    output.print(pages).map(|_| Outcome::Ok)
+}
+
+/// Prints the JSON Schema of a document.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn schema(name: SchemaName, output: &Output) -> Result<Outcome, Failure> {
+    let schema = match name {
+        SchemaName::Diagnose => schema_for!(DiagnoseReport),
+        SchemaName::Trace => schema_for!(TraceLine),
+        SchemaName::Fix => schema_for!(FixReport),
+        SchemaName::Undo => schema_for!(UndoReport),
+        SchemaName::Doctor => schema_for!(DoctorReport),
+    };
+    let text = render::document(&schema).map_err(|error| Failure::of("print the schema", &error))?;
+    output.print(text).map(|_| Outcome::Ok)
+}

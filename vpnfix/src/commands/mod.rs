@@ -1,0 +1,81 @@
+//! One file a command: read what was asked, call the parts in the order of the data, hand the result to render.
+
+pub mod assess;
+pub mod attach;
+pub mod cli;
+pub mod diagnose;
+pub mod doctor;
+pub mod failure;
+pub mod fix;
+pub mod generate;
+pub mod lab;
+pub mod output;
+pub mod settings;
+pub mod trace;
+pub mod undo;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::core::report::Outcome;
+use cli::{Cli, Command, Global};
+use failure::Failure;
+use settings::Settings;
+
+/// Parses the command line, runs the command, and says with what it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    start_log(&cli.global);
+    let outcome = run(cli).unwrap_or_else(|failure| {
+        eprintln!("{failure}");
+        failure.outcome
+    });
+    ExitCode::from(outcome.status())
+}
+
+/// clap's own message; help and version that were asked for are no error, and neither is a reader that went away.
+fn usage(error: &clap::Error) -> ExitCode {
+    let status = if error.use_stderr() { Outcome::Usage.status() } else { 0 };
+    match error.print() {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(Outcome::Unable.status()),
+        _ => ExitCode::from(status),
+    }
+}
+
+/// Logs go to standard error: errors and warnings always, more with `-v`, nothing but errors with `-q`.
+fn start_log(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "vpnfix=info,warn",
+        (false, 2) => "vpnfix=debug,warn",
+        (false, _) => "vpnfix=trace,debug",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(level))
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}
+
+fn run(cli: Cli) -> Result<Outcome, Failure> {
+    let settings = || Settings::resolve(&cli.global);
+    match cli.command {
+        Command::Doctor => doctor::run(&settings()?),
+        Command::Diagnose(args) => diagnose::run(&settings()?, &args),
+        Command::Trace(args) => trace::run(&settings()?, &args),
+        Command::Fix(args) => fix::run(&settings()?, &args),
+        Command::Undo => undo::run(&settings()?),
+        Command::Lab(args) => lab::run(&args),
+        Command::Completions { shell } => generate::completions(shell, &settings()?.output),
+        Command::Man => generate::manual(&settings()?.output),
+        Command::Schema { name } => generate::schema(name, &settings()?.output),
+    }
+}

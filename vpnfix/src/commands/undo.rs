@@ -1,0 +1,41 @@
+//! `vpnfix undo`.
+
+use super::assess::{in_namespace, netlink_failure};
+use super::failure::Failure;
+use super::fix::lock;
+use super::settings::Settings;
+use crate::action::apply;
+use crate::core::report::fix::{UNDO_SCHEMA, UndoReport};
+use crate::core::report::{Outcome, VERSION};
+use crate::render;
+
+/// Takes back every rule that carries vpnfix's protocol number.
+///
+/// # Errors
+/// The rules cannot be read, or another vpnfix is changing them.
+pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
+    let report = in_namespace(settings, async |access| {
+        let own = apply::own_rules(&access.netlink).await.map_err(|error| netlink_failure("read the rules", &error))?;
+        let (removed, left) = if own.is_empty() {
+            (Vec::new(), Vec::new())
+        } else {
+            let _lock = lock(&access.netns)?;
+            apply::take_back(&access.netlink, &own).await
+        };
+        if removed.is_empty()
+            && let Some(first) = left.first()
+        {
+            return Err(netlink_failure("undo", &first.source));
+        }
+        Ok(UndoReport {
+            schema: UNDO_SCHEMA.into(),
+            version: VERSION.into(),
+            outcome: if left.is_empty() { Outcome::Ok } else { Outcome::Unconfirmed },
+            netns: access.netns,
+            removed: removed.iter().map(crate::core::model::Rule::delete_command).collect(),
+            left: left.iter().map(|left| format!("{left}: {}", left.source)).collect(),
+        })
+    })?;
+    settings.output.report(&report, render::fix::undo_text)?;
+    Ok(report.outcome)
+}
