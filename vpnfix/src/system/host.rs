@@ -24,7 +24,9 @@ pub struct HostError {
 
 fn read(path: &'static str) -> Result<String, HostError> {
     // These files hold what others wrote; one odd byte must not hide the rest.
-    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|source| HostError { path, source })
+    fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .map_err(|source| HostError { path, source })
 }
 
 /// Kernel release and host name (`uname`), empty where the kernel does not tell.
@@ -57,8 +59,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::NetAdmin, Self::NetRaw, Self::SysAdmin, Self::Syslog, Self::Perfmon, Self::Bpf];
+    pub const ALL: [Self; 6] = [Self::NetAdmin, Self::NetRaw, Self::SysAdmin, Self::Syslog, Self::Perfmon, Self::Bpf];
 
     /// The name in capabilities(7).
     #[must_use]

@@ -33,11 +33,6 @@ pub(super) fn number(value: &[u8], what: &str) -> Result<u32, Malformed> {
     fixed(value, what).map(u32::from_ne_bytes)
 }
 
-/// A 32-bit number in network byte order.
-pub(super) fn number_be(value: &[u8], what: &str) -> Result<u32, Malformed> {
-    fixed(value, what).map(u32::from_be_bytes)
-}
-
 /// An address, 4 or 16 bytes long.
 pub(super) fn address(value: &[u8], what: &str) -> Result<IpAddr, Malformed> {
     match value.len() {

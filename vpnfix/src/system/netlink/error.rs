@@ -124,6 +124,15 @@ pub enum NetlinkError {
         /// The rule that would have gone.
         other: Box<Rule>,
     },
+    /// The kernel takes it for the same as another rule of that priority, and adds nothing: for that it compares prefixes
+    /// and type of service only where the new rule has them, and never the inversion (`rule_exists`).
+    #[error("{operation}: the kernel takes it for the same as `{other}`; it can stand at another priority only")]
+    Collides {
+        /// What was asked.
+        operation: Operation,
+        /// The rule in its way.
+        other: Box<Rule>,
+    },
     /// The thread that asks the kernel is gone, or could not be started.
     #[error("the thread for route queries does not run")]
     QueryThread {
@@ -144,7 +153,7 @@ impl NetlinkError {
         self.errno() == Some(libc::EPERM)
     }
 
-    /// Is it there already (`EEXIST`)?
+    /// Is exactly this rule there already?
     #[must_use]
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(libc::EEXIST)

@@ -139,7 +139,8 @@ fn counters(value: &[u8]) -> LinkCounters {
 
 /// One address of an interface. IPv4 always has `IFA_LOCAL`; IPv6 only with a peer.
 pub(super) fn interface_address(payload: &[u8]) -> Decoded<Address> {
-    let Some(&[family, prefix_length, _flags, scope, a, b, c, d]) = payload.first_chunk::<ADDRESS_HEADER_BYTES>() else {
+    let Some(&[family, prefix_length, _flags, scope, a, b, c, d]) = payload.first_chunk::<ADDRESS_HEADER_BYTES>()
+    else {
         return Err(Malformed(format!("address message of {} bytes", payload.len())));
     };
     if family_of(family).is_none() {

@@ -143,10 +143,17 @@ impl Netlink {
     ///
     /// # Errors
     /// [`NetlinkError::is_exists`] where the same rule, protocol included, is there already;
+    /// [`NetlinkError::Collides`] where the kernel takes another for the same;
     /// [`NetlinkError::is_privilege`] without `CAP_NET_ADMIN`.
     pub async fn add_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
         let operation = Operation::AddRule(Box::new(rule.clone()));
-        self.change(operation, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule).await
+        match self.change(operation.clone(), RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule).await {
+            Err(error) if error.is_exists() => {
+                let other = rule::collision(&self.rules_of(rule.family).await?, rule).cloned().map(Box::new);
+                Err(other.map_or(error, |other| NetlinkError::Collides { operation, other }))
+            }
+            outcome => outcome,
+        }
     }
 
     /// Deletes exactly this rule. The kernel takes what a request leaves out for "any" and deletes the first match, so the

@@ -73,7 +73,8 @@ pub(super) fn resolve(routes: &mut [Route], objects: &[Object]) {
         route.nexthops = if object.group.is_empty() {
             vec![object.single.clone()]
         } else {
-            let member = |&(id, weight): &(u32, u16)| find(id).map(|object| Nexthop { weight, ..object.single.clone() });
+            let member =
+                |&(id, weight): &(u32, u16)| find(id).map(|object| Nexthop { weight, ..object.single.clone() });
             object.group.iter().filter_map(member).collect()
         };
     }
@@ -92,11 +93,8 @@ mod tests {
 
     #[test]
     fn a_group_is_resolved_to_its_members() {
-        let one = object(&message(&[
-            &[8, 0, 1, 0, 7, 0, 0, 0],
-            &[8, 0, 5, 0, 3, 0, 0, 0],
-            &[8, 0, 6, 0, 192, 0, 2, 1],
-        ]));
+        let one =
+            object(&message(&[&[8, 0, 1, 0, 7, 0, 0, 0], &[8, 0, 5, 0, 3, 0, 0, 0], &[8, 0, 6, 0, 192, 0, 2, 1]]));
         let group = object(&message(&[&[8, 0, 1, 0, 9, 0, 0, 0], &[12, 0, 2, 0, 7, 0, 0, 0, 4, 0, 0, 0]]));
         let objects = [one.unwrap().unwrap(), group.unwrap().unwrap()];
         let mut routes = [Route {

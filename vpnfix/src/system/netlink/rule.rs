@@ -78,7 +78,9 @@ fn set(rule: &mut Rule, attribute: &RuleAttribute) -> bool {
         RuleAttribute::FwMark(value) => rule.mark.get_or_insert(Mark { value: 0, mask: u32::MAX }).value = *value,
         RuleAttribute::FwMask(mask) => rule.mark.get_or_insert(Mark { value: 0, mask: u32::MAX }).mask = *mask,
         RuleAttribute::UidRange(range) => rule.uid_range = Some(UidRange { start: range.start, end: range.end }),
-        RuleAttribute::IpProtocol(protocol) => rule.ip_protocol = Some(u8::from(*protocol)).filter(|number| *number != 0),
+        RuleAttribute::IpProtocol(protocol) => {
+            rule.ip_protocol = Some(u8::from(*protocol)).filter(|number| *number != 0)
+        }
         RuleAttribute::SourcePortRange(range) => rule.source_ports = Some(ports(*range)),
         RuleAttribute::DestinationPortRange(range) => rule.destination_ports = Some(ports(*range)),
         RuleAttribute::L3MDev(on) => rule.l3mdev = *on,
@@ -203,6 +205,15 @@ pub(super) fn check_deletion(rules: &[Rule], rule: &Rule) -> Result<(), NotExact
         Some(first) => Err(NotExact::Another(first.clone())),
         None => Err(NotExact::Missing),
     }
+}
+
+/// The rule that the kernel takes for the same as `rule` when that is to be added, although it is another; `None` if
+/// exactly this rule is there.
+pub(super) fn collision<'a>(rules: &'a [Rule], rule: &Rule) -> Option<&'a Rule> {
+    if rules.iter().any(|other| attached(other) == attached(rule)) {
+        return None;
+    }
+    rules.iter().find(|candidate| kernel_would_delete(rule, candidate))
 }
 
 /// Whether its interfaces exist just now is no part of what a rule is.
