@@ -3,3 +3,4 @@
 pub mod host;
 pub mod namespace;
 pub mod netlink;
+pub mod probe;
