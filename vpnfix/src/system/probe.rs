@@ -5,15 +5,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{SockaddrStorage, recvfrom};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
@@ -25,6 +25,8 @@ const OUTSTANDING: usize = 16;
 const PAYLOAD: &[u8; 16] = b"vpnfix probe....";
 /// Longest reply that is read: the largest IPv4 header, the ICMP header, the payload, and some room.
 const RECEIVE_BYTES: usize = 256;
+/// Packets taken from a socket before the clock is looked at again.
+const BATCH: usize = 64;
 
 const ICMP_ECHO_REPLY: u8 = 0;
 const ICMP_ECHO: u8 = 8;
@@ -200,18 +202,17 @@ impl Session {
         }
     }
 
-    /// Takes in all that has arrived.
+    /// Takes in what has arrived, but no more than a batch: a flood of ICMP must not keep the next echo from leaving.
     fn receive(&mut self, id: u16) {
         let Some(socket) = &self.socket else { return };
-        let mut buffer = [MaybeUninit::<u8>::uninit(); RECEIVE_BYTES];
-        while let Ok((length, sender)) = socket.recv_from(&mut buffer) {
+        let mut buffer = [0; RECEIVE_BYTES];
+        for _ in 0..BATCH {
+            let Ok((length, sender)) = recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut buffer) else { return };
             let now = Instant::now();
-            let received = buffer.get(..length).unwrap_or_default();
-            // SAFETY: `recv_from` has initialised the first `length` bytes, and `MaybeUninit<u8>` has the layout of `u8`.
-            let packet = unsafe { std::slice::from_raw_parts(received.as_ptr().cast::<u8>(), received.len()) };
-            if sender.as_socket().map(|sender| sender.ip()) != Some(self.result.destination) {
+            if sender.as_ref().and_then(sender_address) != Some(self.result.destination) {
                 continue;
             }
+            let packet = buffer.get(..length).unwrap_or_default();
             let Some(sequence) = reply_sequence(self.result.destination, id, packet) else { continue };
             if let Some(index) = self.outstanding.iter().position(|(asked, _)| *asked == sequence)
                 && let Some((_, asked_at)) = self.outstanding.remove(index)
@@ -221,6 +222,11 @@ impl Session {
             }
         }
     }
+}
+
+fn sender_address(sender: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = sender.as_sockaddr_in().map(|address| address.ip().into());
+    v4.or_else(|| sender.as_sockaddr_in6().map(|address| address.ip().into()))
 }
 
 fn open_socket(target: &ProbeTarget) -> io::Result<Socket> {

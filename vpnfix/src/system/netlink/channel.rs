@@ -259,3 +259,79 @@ fn kernel_text(attributes: &[u8]) -> Option<String> {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTM_NEWROUTE: u16 = 24;
+
+    fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = packet(&Request { kind, flags, body: payload.to_vec() }, sequence);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// Feeds one datagram as the answer to request 7; each message of one byte decodes to it, others not at all.
+    fn feed(datagram: &[u8]) -> Result<Vec<u8>, Failure> {
+        let decode = |_kind, payload: &[u8]| match payload {
+            [byte] => Ok(Some(*byte)),
+            _ => Err(Malformed("not one byte".into())),
+        };
+        let mut replies = Replies { found: Vec::new(), malformed: None, interrupted: false };
+        replies.take_datagram(datagram, 7, &decode)?;
+        replies.finish()
+    }
+
+    fn route(sequence: u32, flags: u16, payload: &[u8]) -> Vec<u8> {
+        message(RTM_NEWROUTE, NLM_F_MULTIPART | flags, sequence, payload)
+    }
+
+    fn done() -> Vec<u8> {
+        message(NLMSG_DONE, NLM_F_MULTIPART, 7, &[0; 4])
+    }
+
+    #[test]
+    fn only_the_answers_to_this_request_count() {
+        let datagram = [route(6, 0, &[1]), route(7, 0, &[2]), route(7, 0, &[3]), done()].concat();
+        assert_eq!(feed(&datagram).unwrap(), [2, 3]);
+    }
+
+    #[test]
+    fn an_interrupted_dump_is_told() {
+        let datagram = [route(7, 0, &[1]), route(7, NLM_F_DUMP_INTR, &[2]), done()].concat();
+        assert!(matches!(feed(&datagram), Err(Failure::Interrupted)));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_read_fails_the_whole_answer() {
+        let datagram = [route(7, 0, &[1]), route(7, 0, &[2, 2]), route(7, 0, &[3]), done()].concat();
+        assert!(matches!(feed(&datagram), Err(Failure::Malformed(reason)) if reason == "not one byte"));
+    }
+
+    #[test]
+    fn a_refusal_has_the_errno_and_the_kernels_words() {
+        let mut payload = (-libc::EINVAL).to_ne_bytes().to_vec();
+        payload.extend_from_slice(&[0; HEADER_BYTES]);
+        payload.extend_from_slice(&[13, 0, 1, 0]);
+        payload.extend_from_slice(b"bad\x1b tos\0\0\0\0");
+        let refused = feed(&message(NLMSG_ERROR, NLM_F_CAPPED | NLM_F_ACK_TLVS, 7, &payload));
+        let Err(Failure::Refused { errno, text }) = refused else { panic!("{refused:?}") };
+        assert_eq!((errno, text.as_deref()), (libc::EINVAL, Some("bad tos")));
+        let refused = feed(&message(NLMSG_DONE, NLM_F_MULTIPART, 7, &(-libc::ENOENT).to_ne_bytes()));
+        assert!(matches!(refused, Err(Failure::Refused { errno: libc::ENOENT, text: None })));
+        assert!(feed(&message(NLMSG_ERROR, 0, 7, &[0; 20])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn garbage_ends_the_exchange_without_hanging() {
+        let whole = [route(7, 0, &[1]), done()].concat();
+        for length in 0..whole.len() {
+            let _either = feed(&whole[..length]);
+        }
+        assert!(feed(&[0; 64]).is_err());
+        assert!(feed(&[0xff; 64]).is_err());
+        let i32_min = message(NLMSG_ERROR, NLM_F_ACK_TLVS, 7, &i32::MIN.to_ne_bytes());
+        assert!(matches!(feed(&i32_min), Err(Failure::Refused { .. })));
+    }
+}

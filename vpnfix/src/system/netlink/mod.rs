@@ -168,7 +168,7 @@ impl Netlink {
         match rule::check_deletion(&self.rules_of(rule.family).await?, rule) {
             Ok(()) => self.change(operation, RTM_DELRULE, 0, rule).await,
             Err(NotExact::Missing) => Err(NetlinkError::Missing { operation }),
-            Err(NotExact::Another(other)) => Err(NetlinkError::Ambiguous { operation, other: Box::new(other) }),
+            Err(NotExact::Another(other)) => Err(NetlinkError::Ambiguous { operation, other }),
         }
     }
 

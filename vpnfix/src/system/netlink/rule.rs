@@ -190,7 +190,7 @@ pub(super) enum NotExact {
     /// It is not there.
     Missing,
     /// This one stands before it and would go in its stead.
-    Another(Rule),
+    Another(Box<Rule>),
 }
 
 /// Checks that a delete request made of `rule` would take that rule and no other: the kernel deletes the first rule that
@@ -202,7 +202,7 @@ pub(super) fn check_deletion(rules: &[Rule], rule: &Rule) -> Result<(), NotExact
     }
     match rules.iter().find(|candidate| kernel_would_delete(rule, candidate)) {
         Some(first) if same(first) => Ok(()),
-        Some(first) => Err(NotExact::Another(first.clone())),
+        Some(first) => Err(NotExact::Another(Box::new(first.clone()))),
         None => Err(NotExact::Missing),
     }
 }
@@ -313,10 +313,13 @@ mod tests {
         assert_eq!(check_deletion(&[plain.clone(), narrow.clone()], &plain), Ok(()));
         assert_eq!(check_deletion(&[plain.clone(), narrow.clone()], &narrow), Ok(()));
         let another = check_deletion(&[narrow.clone(), plain.clone()], &plain);
-        assert_eq!(another, Err(NotExact::Another(narrow.clone())));
+        assert_eq!(another, Err(NotExact::Another(Box::new(narrow.clone()))));
         assert_eq!(check_deletion(&[narrow], &plain), Err(NotExact::Missing));
         let inverted = Rule { invert: true, ..plain.clone() };
-        assert_eq!(check_deletion(&[inverted.clone(), plain.clone()], &plain), Err(NotExact::Another(inverted)));
+        assert_eq!(
+            check_deletion(&[inverted.clone(), plain.clone()], &plain),
+            Err(NotExact::Another(Box::new(inverted)))
+        );
     }
 
     #[test]
@@ -324,7 +327,7 @@ mod tests {
         let ours = Rule { protocol: 118, ..Rule::lookup(Family::V4, 100, 254) };
         let theirs = Rule { protocol: 0, ..ours.clone() };
         assert_eq!(check_deletion(&[theirs.clone(), ours.clone()], &ours), Ok(()));
-        assert_eq!(check_deletion(&[ours.clone(), theirs.clone()], &theirs), Err(NotExact::Another(ours)));
+        assert_eq!(check_deletion(&[ours.clone(), theirs.clone()], &theirs), Err(NotExact::Another(Box::new(ours))));
     }
 
     #[test]
