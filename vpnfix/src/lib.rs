@@ -4,6 +4,7 @@
 //! The modules stand in the order of the data's path: kernel event, decoding, observation, verdict, evidence, plan,
 //! application, confirmation, report.
 
+pub mod action;
 pub mod core;
 pub mod render;
 pub mod system;

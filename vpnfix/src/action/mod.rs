@@ -1,0 +1,3 @@
+//! What changes the system, and what guards it.
+
+pub mod lock;

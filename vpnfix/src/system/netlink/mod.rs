@@ -1,0 +1,251 @@
+//! The host's network state over rtnetlink: reading it, and adding and deleting single rules.
+
+mod attribute;
+mod channel;
+mod error;
+mod link;
+mod nexthop;
+mod query;
+mod route;
+mod rule;
+
+use std::collections::BTreeSet;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use tokio::sync::Mutex;
+
+use self::attribute::family_number;
+use self::channel::{Channel, Decoded, Failure, Request};
+use self::rule::NotExact;
+use crate::core::model::{
+    Address, Family, Link, LinkKind, Netns, Route, Rule, Snapshot, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
+};
+use crate::system::host;
+
+pub use self::error::{NetlinkError, Operation};
+pub use self::query::QueryThread;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
+const RTM_GETRULE: u16 = 34;
+const RTA_TABLE: u16 = 15;
+
+/// A connection to the kernel's rtnetlink, in the namespace of the thread that made it.
+///
+/// Its methods may be called from several tasks; they take turns.
+pub struct Netlink {
+    channel: Mutex<Channel>,
+}
+
+impl Netlink {
+    /// Connects. Must be called within a tokio runtime that has I/O and time enabled.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`] if there is no such socket to be had.
+    pub fn connect() -> Result<Self, NetlinkError> {
+        Ok(Self { channel: Mutex::new(Channel::open()?) })
+    }
+
+    /// Everything that judging needs: host, links, addresses, rules, and the routes of each table that a rule or a VRF
+    /// names, and of local, main and default. Other tables are not read: a router may hold millions of routes in them.
+    /// `netns` is entered as given.
+    ///
+    /// # Errors
+    /// Whatever list could not be read. A family that the kernel does not have is empty.
+    pub async fn snapshot(&self, netns: Netns) -> Result<Snapshot, NetlinkError> {
+        let links = self.links().await?;
+        let addresses = self.addresses().await?;
+        let rules = self.rules().await?;
+        let mut routes = Vec::new();
+        for family in Family::ALL {
+            for table in tables(&links, &rules, family) {
+                routes.extend(self.routes(family, table).await?);
+            }
+        }
+        self.resolve_nexthop_objects(&mut routes).await?;
+        Ok(Snapshot { host: host::facts(), netns, links, addresses, rules, routes })
+    }
+
+    /// All interfaces.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let decode = |kind, payload: &[u8]| if kind == RTM_NEWLINK { link::link(payload) } else { Ok(None) };
+        self.dump(Operation::ListLinks, RTM_GETLINK, vec![0; 16], decode).await
+    }
+
+    /// All addresses of both families.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
+        let mut addresses = Vec::new();
+        for family in Family::ALL {
+            let body = vec![family_number(family), 0, 0, 0, 0, 0, 0, 0];
+            let decode = move |kind, payload: &[u8]| match kind {
+                RTM_NEWADDR if is_of(family, payload) => link::interface_address(payload),
+                _ => Ok(None),
+            };
+            let operation = Operation::ListAddresses(family);
+            addresses.extend(self.dump_family(family, operation, RTM_GETADDR, body, decode).await?);
+        }
+        Ok(addresses)
+    }
+
+    /// All rules of both families, IPv4 first, each in the kernel's order.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn rules(&self) -> Result<Vec<Rule>, NetlinkError> {
+        let mut rules = Vec::new();
+        for family in Family::ALL {
+            rules.extend(self.rules_of(family).await?);
+        }
+        Ok(rules)
+    }
+
+    async fn rules_of(&self, family: Family) -> Result<Vec<Rule>, NetlinkError> {
+        let mut body = vec![0; 12];
+        set_family(&mut body, family);
+        let decode = move |kind, payload: &[u8]| match kind {
+            RTM_NEWRULE if is_of(family, payload) => rule::rule(payload),
+            _ => Ok(None),
+        };
+        self.dump_family(family, Operation::ListRules(family), RTM_GETRULE, body, decode).await
+    }
+
+    /// The routes of one table, none if there is no such table.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn routes(&self, family: Family, table: u32) -> Result<Vec<Route>, NetlinkError> {
+        let mut body = vec![0; 12];
+        set_family(&mut body, family);
+        body.extend_from_slice(&[8, 0]);
+        body.extend_from_slice(&RTA_TABLE.to_ne_bytes());
+        body.extend_from_slice(&table.to_ne_bytes());
+        // Where the kernel has no IPv6 it answers for all families; where it cannot filter, with all tables.
+        let decode = move |kind, payload: &[u8]| match kind {
+            RTM_NEWROUTE if is_of(family, payload) => Ok(route::route(payload)?.filter(|route| route.table == table)),
+            _ => Ok(None),
+        };
+        self.dump_family(family, Operation::ListRoutes(family, table), RTM_GETROUTE, body, decode).await
+    }
+
+    /// Adds exactly this rule, at exactly its priority.
+    ///
+    /// # Errors
+    /// [`NetlinkError::is_exists`] where the same rule, protocol included, is there already;
+    /// [`NetlinkError::Collides`] where the kernel takes another for the same;
+    /// [`NetlinkError::is_privilege`] without `CAP_NET_ADMIN`.
+    pub async fn add_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
+        let operation = Operation::AddRule(Box::new(rule.clone()));
+        match self.change(operation.clone(), RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule).await {
+            Err(error) if error.is_exists() => {
+                let other = rule::collision(&self.rules_of(rule.family).await?, rule).cloned().map(Box::new);
+                Err(other.map_or(error, |other| NetlinkError::Collides { operation, other }))
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Deletes exactly this rule. The kernel takes what a request leaves out for "any" and deletes the first match, so the
+    /// rules are read before: if another would go, nothing is deleted. Between that look and the deletion others can still
+    /// change the rules; the caller reads back.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Missing`] where this rule is not there, [`NetlinkError::Ambiguous`] where another would go in its
+    /// stead; [`NetlinkError::is_privilege`] without `CAP_NET_ADMIN`.
+    pub async fn delete_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
+        let operation = Operation::DeleteRule(Box::new(rule.clone()));
+        match rule::check_deletion(&self.rules_of(rule.family).await?, rule) {
+            Ok(()) => self.change(operation, RTM_DELRULE, 0, rule).await,
+            Err(NotExact::Missing) => Err(NetlinkError::Missing { operation }),
+            Err(NotExact::Another(other)) => Err(NetlinkError::Ambiguous { operation, other }),
+        }
+    }
+
+    async fn change(&self, operation: Operation, kind: u16, flags: u16, rule: &Rule) -> Result<(), NetlinkError> {
+        if !rule.unknown_attributes.is_empty() {
+            return Err(NetlinkError::NotExpressible { operation, numbers: rule.unknown_attributes.clone() });
+        }
+        let request = Request { kind, flags: flags | NLM_F_ACK, body: rule::body(rule) };
+        let outcome = self.channel.lock().await.exchange(&request, |_kind, _payload| Ok(None::<()>)).await;
+        outcome.map(drop).map_err(|failure| failure.of(operation))
+    }
+
+    /// Where `net.ipv4.nexthop_compat_mode` is 0, routes tell only the id of their nexthop object.
+    async fn resolve_nexthop_objects(&self, routes: &mut [Route]) -> Result<(), NetlinkError> {
+        if !routes.iter().any(nexthop::is_unresolved) {
+            return Ok(());
+        }
+        let decode = |kind, payload: &[u8]| match kind {
+            nexthop::RTM_NEWNEXTHOP => nexthop::object(payload),
+            _ => Ok(None),
+        };
+        let objects = self.dump(Operation::ListNexthops, nexthop::RTM_GETNEXTHOP, vec![0; 8], decode).await?;
+        nexthop::resolve(routes, &objects);
+        Ok(())
+    }
+
+    async fn dump<T>(
+        &self,
+        operation: Operation,
+        kind: u16,
+        body: Vec<u8>,
+        decode: impl Fn(u16, &[u8]) -> Decoded<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        let request = Request { kind, flags: NLM_F_DUMP, body };
+        let outcome = self.channel.lock().await.exchange(&request, decode).await;
+        outcome.map_err(|failure| failure.of(operation))
+    }
+
+    /// A dump where "there is no such thing" means "none": IPv6 absent from the kernel, or a table that does not exist.
+    async fn dump_family<T>(
+        &self,
+        family: Family,
+        operation: Operation,
+        kind: u16,
+        body: Vec<u8>,
+        decode: impl Fn(u16, &[u8]) -> Decoded<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        let request = Request { kind, flags: NLM_F_DUMP, body };
+        match self.channel.lock().await.exchange(&request, decode).await {
+            Err(Failure::Refused { errno: libc::EAFNOSUPPORT | libc::EOPNOTSUPP, .. }) if family == Family::V6 => {
+                Ok(Vec::new())
+            }
+            Err(Failure::Refused { errno: libc::ENOENT, .. }) if kind == RTM_GETROUTE => Ok(Vec::new()),
+            outcome => outcome.map_err(|failure| failure.of(operation)),
+        }
+    }
+}
+
+/// The tables to read of a family.
+fn tables(links: &[Link], rules: &[Rule], family: Family) -> BTreeSet<u32> {
+    let named = rules.iter().filter(|rule| rule.family == family).filter_map(Rule::table);
+    let of_vrfs = links.iter().filter_map(|link| match link.kind {
+        LinkKind::Vrf { table } => Some(table),
+        _ => None,
+    });
+    let all = [TABLE_LOCAL, TABLE_MAIN, TABLE_DEFAULT].into_iter().chain(named).chain(of_vrfs);
+    // Table 0 in a request means all tables.
+    all.filter(|table| *table != 0).collect()
+}
+
+/// Is it a message of this family? The family is the first byte of every rtnetlink header.
+fn is_of(family: Family, payload: &[u8]) -> bool {
+    payload.first() == Some(&family_number(family))
+}
+
+fn set_family(body: &mut [u8], family: Family) {
+    if let Some(first) = body.first_mut() {
+        *first = family_number(family);
+    }
+}

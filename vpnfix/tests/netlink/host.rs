@@ -1,0 +1,98 @@
+//! Namespaces, the probe, TCP peers, and a host without IPv6.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::process::Command;
+
+use vpnfix::core::model::{Family, Netns, Question, Reply};
+use vpnfix::system::host;
+use vpnfix::system::namespace::{self, Target};
+use vpnfix::system::netlink::QueryThread;
+use vpnfix::system::probe::{Probe, ProbeTarget};
+
+use crate::scene::{Namespace, is_able, pair, run, wait_until};
+
+#[test]
+fn within_is_elsewhere_and_the_caller_stays() {
+    if !is_able("namespaces") {
+        return;
+    }
+    let namespace = Namespace::new();
+    let here = namespace::identify(&Target::Current).unwrap();
+    let there = namespace::within(&namespace.target(), || namespace::identify(&Target::Current).unwrap()).unwrap();
+    assert_ne!(here.inode, there.inode);
+    let named = namespace::identify(&namespace.target()).unwrap();
+    assert_eq!(named, Netns { name: Some(namespace.0.clone()), inode: there.inode });
+    assert_eq!(namespace::identify(&Target::Current).unwrap(), here);
+    let inode = run(Command::new("stat").args(["-Lc", "%i", &format!("/run/netns/{}", namespace.0)]));
+    assert_eq!(inode.trim(), there.inode.to_string());
+    let missing = namespace::identify(&Target::Named(format!("{}-not", namespace.0))).unwrap_err();
+    assert!(missing.to_string().contains(&namespace.0), "{missing}");
+}
+
+#[test]
+fn the_probe_gets_answers_and_tells_why_not() {
+    if !is_able("probe") {
+        return;
+    }
+    let (left, _right) = pair();
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    let target = |destination, source: Option<&str>| ProbeTarget {
+        destination: address(destination),
+        source: source.map(address),
+    };
+    let targets = [
+        target("192.0.2.2", Some("192.0.2.1")),
+        target("192.0.2.2", None),
+        target("fd00::2", Some("fd00::1")),
+        target("198.51.100.1", None),
+        target("192.0.2.2", Some("203.0.113.99")),
+    ];
+    let probe = namespace::within(&left.target(), || Probe::start(&targets).unwrap()).unwrap();
+    assert!(probe.thread_id() != 0 && probe.icmp_id() != 0);
+    wait_until(|| probe.poll().iter().take(3).all(|result| result.answered >= 2));
+    let results = probe.poll();
+    assert_eq!(results.len(), targets.len());
+    for result in results.iter().take(3) {
+        assert!(result.answered <= result.sent && result.last_round_trip.is_some(), "{result:?}");
+        assert_eq!(result.last_error, None);
+    }
+    assert!(results[3].last_error.as_ref().is_some_and(|text| text.contains("unreachable")), "{results:?}");
+    assert!(results[4].last_error.as_ref().is_some_and(|text| text.contains("assign")), "{results:?}");
+    assert_eq!(results[3].sent + results[4].sent, 0);
+    let task = format!("/proc/self/task/{}", probe.thread_id());
+    assert!(std::fs::exists(&task).unwrap());
+    drop(probe);
+    assert!(!std::fs::exists(&task).unwrap(), "the thread is joined");
+}
+
+#[test]
+fn established_peers_are_those_of_the_namespace() {
+    if !is_able("peers") {
+        return;
+    }
+    let (left, right) = pair();
+    let listener = namespace::within(&right.target(), || std::net::TcpListener::bind("[::]:179").unwrap()).unwrap();
+    let connect = |to: &str| std::net::TcpStream::connect(to).unwrap();
+    let _streams = namespace::within(&left.target(), || [connect("192.0.2.2:179"), connect("[fd00::2]:179")]).unwrap();
+    let _accepted = [listener.accept().unwrap(), listener.accept().unwrap()];
+    let peers =
+        |namespace: &Namespace| namespace::within(&namespace.target(), || host::established_peers().unwrap()).unwrap();
+    assert_eq!(peers(&left), BTreeSet::from(["192.0.2.2".parse().unwrap(), "fd00::2".parse().unwrap()]));
+    assert_eq!(peers(&right), BTreeSet::from(["192.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()]));
+}
+
+#[test]
+fn a_namespace_without_ipv6_is_read_all_the_same() {
+    if !is_able("no IPv6") {
+        return;
+    }
+    let namespace = Namespace::gateway();
+    run(Command::new("ip").args(["netns", "exec", &namespace.0, "sysctl", "-w", "net.ipv6.conf.all.disable_ipv6=1"]));
+    let snapshot = namespace.snapshot();
+    assert!(snapshot.addresses.iter().all(|address| address.local.is_ipv4()));
+    assert!(snapshot.rules_of(Family::V4).count() == 3);
+    let question = Question::plain("2001:db8::1".parse().unwrap());
+    let answers = namespace::within(&namespace.target(), || QueryThread::start().unwrap().ask(vec![question]).unwrap());
+    assert!(matches!(answers.unwrap()[0].reply, Reply::Refused(_)));
+}
