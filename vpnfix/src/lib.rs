@@ -5,6 +5,7 @@
 //! application, confirmation, report.
 
 pub mod action;
+pub mod commands;
 pub mod core;
 pub mod render;
 pub mod system;

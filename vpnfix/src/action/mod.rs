@@ -1,3 +1,4 @@
 //! What changes the system, and what guards it.
 
+pub mod apply;
 pub mod lock;

@@ -162,7 +162,7 @@ impl<'a> Repair<'a> {
         };
         report.applied = added.iter().map(Rule::add_command).collect();
         let changed = Instant::now();
-        if let Some(probe) = &self.probe {
+        if let Some(probe) = &mut self.probe {
             probe.begin();
         }
         let at_change = attach::totals(&self.tracer);
@@ -321,13 +321,13 @@ impl<'a> Repair<'a> {
 
 /// One echo a second to each peer whose tunnel is up, from the inside address; it starts only when told to.
 fn prepare_probe(host: &Host) -> Result<Probe, Failure> {
-    let targets = host
+    let targets: Vec<ProbeTarget> = host
         .destinations
         .iter()
         .filter(|destination| destination.class == Class::Inside)
         .map(|destination| ProbeTarget { destination: destination.address, source: destination.inside_source })
         .collect();
-    Probe::prepare(targets)
+    Probe::prepare(&targets)
         .map_err(|error| Failure::of("prepare the echo requests", &error).hint_privilege(error.is_privilege()))
 }
 

@@ -107,9 +107,9 @@ pub struct Probed {
     /// The peer.
     pub destination: IpAddr,
     /// Requests sent.
-    pub sent: u32,
+    pub sent: u64,
     /// Answers received.
-    pub answered: u32,
+    pub answered: u64,
     /// The last error of sending.
     pub error: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! Thin adapters to the kernel and to other programs. They read and do; they decide nothing.
 
+pub mod clues;
 pub mod host;
 pub mod namespace;
 pub mod netlink;

@@ -92,33 +92,56 @@ pub struct Probe {
     thread_id: u32,
     icmp_id: u16,
     results: Arc<Mutex<Vec<ProbeResult>>>,
+    /// Sending into it lets the thread begin; closing it unused ends it.
+    gate: Option<mpsc::Sender<()>>,
     /// Closing it wakes and ends the thread.
     stop: Option<UnixStream>,
     handle: Option<JoinHandle<()>>,
 }
 
 impl Probe {
-    /// Starts the thread; the first echoes leave at once.
+    /// Starts the thread and sends the first echoes at once.
+    ///
+    /// # Errors
+    /// As [`Probe::prepare`].
+    pub fn start(targets: &[ProbeTarget]) -> Result<Self, ProbeError> {
+        let mut probe = Self::prepare(targets)?;
+        probe.begin();
+        Ok(probe)
+    }
+
+    /// Sends the first echoes, of a probe that was prepared. Once is enough.
+    pub fn begin(&mut self) {
+        // The thread waits for this sender to be used or to go away; it is gone if the probe has begun.
+        if let Some(gate) = self.gate.take() {
+            let _sent = gate.send(());
+        }
+    }
+
+    /// Opens the sockets and starts the thread, which sends nothing until [`Probe::begin`]: its identity must be known
+    /// to the kernel side before the first echo leaves.
     ///
     /// # Errors
     /// Without raw sockets (`CAP_NET_RAW`). A target that cannot be reached is no error, but told in its result.
-    pub fn start(targets: &[ProbeTarget]) -> Result<Self, ProbeError> {
+    pub fn prepare(targets: &[ProbeTarget]) -> Result<Self, ProbeError> {
         let thread_error = |source| ProbeError::Thread { source };
         let sessions = targets.iter().map(Session::open).collect::<Result<Vec<_>, _>>()?;
         let results = Arc::new(Mutex::new(sessions.iter().map(|session| session.result.clone()).collect()));
         let (stop, stopped) = UnixStream::pair().map_err(thread_error)?;
         let (ready, started) = mpsc::channel();
+        let (gate, opened) = mpsc::channel();
         let shared = Arc::clone(&results);
         let run = move || {
             let id = nix::unistd::gettid().as_raw().cast_unsigned();
-            if ready.send(id).is_ok() {
+            if ready.send(id).is_ok() && opened.recv().is_ok() {
                 Rounds { id: identifier(id), sessions, results: &shared, stopped: &stopped }.run();
             }
         };
         let handle = thread::Builder::new().name("vpnfix-probe".into()).spawn(run).map_err(thread_error)?;
         let gone = |_closed| thread_error(io::Error::other("it ended at once"));
         let thread_id = started.recv().map_err(gone)?;
-        Ok(Self { thread_id, icmp_id: identifier(thread_id), results, stop: Some(stop), handle: Some(handle) })
+        let icmp_id = identifier(thread_id);
+        Ok(Self { thread_id, icmp_id, results, gate: Some(gate), stop: Some(stop), handle: Some(handle) })
     }
 
     /// The id of the sending thread (`gettid`).
@@ -142,6 +165,7 @@ impl Probe {
 
 impl Drop for Probe {
     fn drop(&mut self) {
+        drop(self.gate.take());
         drop(self.stop.take());
         if let Some(handle) = self.handle.take() {
             // Nothing is to be done about a panic over there: the probe ends either way.
