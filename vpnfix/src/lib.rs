@@ -4,5 +4,6 @@
 //! The modules stand in the order of the data's path: kernel event, decoding, observation, verdict, evidence, plan,
 //! application, confirmation, report.
 
+pub mod commands;
 pub mod core;
 pub mod system;
