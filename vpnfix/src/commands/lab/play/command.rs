@@ -1,12 +1,14 @@
 //! Running a command as the user would, with a deadline, and showing it.
 
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -28,9 +30,20 @@ pub struct Finished {
     pub stderr: String,
 }
 
+/// A command that does not outlive the thread that starts it, even where that is killed: a play that is gone must leave
+/// no ping behind in its namespaces.
+pub fn mortal(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe and allocates nothing.
+    unsafe {
+        command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
+    }
+    command
+}
+
 /// Runs a program to its end.
 pub fn run(program: &Path, arguments: &[String], environment: &[(&str, &Path)]) -> anyhow::Result<Finished> {
-    let mut child = Command::new(program)
+    let mut child = mortal(program)
         .args(arguments)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())

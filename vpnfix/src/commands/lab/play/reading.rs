@@ -133,6 +133,20 @@ impl Readers {
         Ok((device, text("table").unwrap_or_else(|| "main".to_owned())))
     }
 
+    /// All rules with all their attributes, IPv4 and IPv6.
+    pub fn rules(&self) -> anyhow::Result<String> {
+        let mut all = String::new();
+        for family in ["-4", "-6"] {
+            let arguments = [family, "-n", &self.cgw, "-d", "rule"].map(str::to_owned);
+            let finished = command::run(&self.ip_file, &arguments, &[])?;
+            if finished.status != Some(0) {
+                return Err(anyhow!("`ip {}` failed: {}", arguments.join(" "), finished.stderr.trim()));
+            }
+            all.push_str(&finished.stdout);
+        }
+        Ok(all)
+    }
+
     /// The arguments of a ping from inside the gateway, for `ip`.
     pub fn ping_arguments(&self, address: Ipv4Addr, device: Option<&str>) -> Vec<String> {
         let mut words = vec!["netns", "exec", &self.cgw, "ping", "-n", "-c", "2", "-i", "0.3", "-W", "1"];

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct Scene<'a> {
     step: &'static str,
     number: u32,
     phases: Vec<table::Phase>,
+    /// What `ip -d rule` said before the repair.
+    rules: String,
 }
 
 impl<'a> Scene<'a> {
@@ -43,7 +45,16 @@ impl<'a> Scene<'a> {
         // The file that runs now, even if another was put in its place meanwhile.
         let vpnfix = PathBuf::from("/proc/self/exe");
         vpnfix.metadata().context("look at /proc/self/exe")?;
-        Ok(Self { lab, readers, vpnfix, commands_folder, step: "", number: 0, phases: Vec::new() })
+        Ok(Self {
+            lab,
+            readers,
+            vpnfix,
+            commands_folder,
+            step: "",
+            number: 0,
+            phases: Vec::new(),
+            rules: String::new(),
+        })
     }
 
     /// Plays all steps, up to the first that goes otherwise than told.
@@ -130,6 +141,7 @@ impl<'a> Scene<'a> {
         self.begin("fix", "Repaired, and proven on live packets")?;
         say("vpnfix adds policy rules before the hijacker's and watches live packets take the tunnels. Table 220 is \
              strongSwan's\nand is not touched.");
+        self.rules = self.readers.rules()?;
         let before = self.tunnels_sent()?;
         self.vpnfix(&["fix"], 0)?;
         self.show_ip(&["rule"])?;
@@ -151,6 +163,9 @@ impl<'a> Scene<'a> {
         );
         self.vpnfix(&["undo"], 0)?;
         self.show_ip(&["rule"])?;
+        if self.readers.rules()? != self.rules {
+            return Err(self.fault("`ip -d rule` is not what it was before the repair".to_owned()));
+        }
         self.read("after undo", Reading::not_hijacked)
     }
 
@@ -262,7 +277,7 @@ impl<'a> Traffic<'a> {
     }
 
     fn ping(&self, address: std::net::Ipv4Addr) -> anyhow::Result<Pinging> {
-        let child = Command::new(&self.readers.ip_file)
+        let child = command::mortal(&self.readers.ip_file)
             .args(["netns", "exec", &self.readers.cgw, "ping", "-n", "-q", "-i", "0.3", "-w", "120"])
             .arg(address.to_string())
             .stdin(Stdio::null())
