@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -47,6 +48,7 @@ pub fn start_all(names: &Names) -> anyhow::Result<()> {
 fn start(names: &Names, host: Host) -> anyhow::Result<()> {
     // Standard error is not inherited: whoever reads this command's would otherwise wait for the responder's end.
     let mut child = Command::new("/proc/self/exe")
+        .arg0("vpnfix")
         .args(["lab", "responder", "--prefix", names.prefix(), "--ns", &names.of(host)])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -59,12 +59,12 @@ impl<'a> Scene<'a> {
 
     /// Plays all steps, up to the first that goes otherwise than told.
     pub fn play(&mut self) -> Result<(), Stop> {
-        self.healthy()?;
-        self.hijack()?;
-        self.diagnose()?;
-        self.trace()?;
-        self.fix()?;
-        self.undo()?;
+        for step in [Self::healthy, Self::hijack, Self::diagnose, Self::trace, Self::fix, Self::undo] {
+            step(self).map_err(|stop| match stop {
+                Stop::Cannot(error) => self.fault(format!("{error:#}")),
+                told => told,
+            })?;
+        }
         say("\nWhat changed, by `ip route get`, `ping` and a TCP connection:\n");
         for line in table::lines(&self.phases) {
             say(&line);
@@ -185,7 +185,7 @@ impl<'a> Scene<'a> {
 
     /// Asks the independent readers, shows what they say, and judges it.
     fn read(&mut self, phase: &'static str, judge: Judge) -> Result<(), Stop> {
-        let readings = self.readers.read_all().map_err(|error| self.fault(format!("{error:#}")))?;
+        let readings = self.readers.read_all()?;
         say("");
         for (destination, reading) in DESTINATIONS.iter().zip(&readings) {
             let answer = |yes: bool| if yes { "answers" } else { "no answer" };
@@ -214,8 +214,7 @@ impl<'a> Scene<'a> {
         let arguments: Vec<String> = words.map(str::to_owned).collect();
         command::show_line("vpnfix", &arguments);
         let environment = [("VPNFIX_RUN_DIR", self.commands_folder.as_path())];
-        let finished = command::run(&self.vpnfix, &arguments, &environment)
-            .map_err(|error| self.fault(format!("vpnfix {}: {error:#}", what.join(" "))))?;
+        let finished = command::run(&self.vpnfix, &arguments, &environment)?;
         command::show_output(&finished);
         match finished.status {
             Some(status) if status == expected => Ok(()),
@@ -231,8 +230,7 @@ impl<'a> Scene<'a> {
         let words = ["-n", self.readers.cgw.as_str()].into_iter().chain(what.iter().copied());
         let arguments: Vec<String> = words.map(str::to_owned).collect();
         command::show_line("ip", &arguments);
-        let finished = command::run(&self.readers.ip_file, &arguments, &[])
-            .map_err(|error| self.fault(format!("ip {}: {error:#}", what.join(" "))))?;
+        let finished = command::run(&self.readers.ip_file, &arguments, &[])?;
         command::show_output(&finished);
         Ok(())
     }
