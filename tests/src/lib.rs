@@ -1,1 +1,40 @@
-//! What the scenes share.
+//! What the scenes share: network namespaces that go away by themselves, the vpnfix binary, traffic, waiting.
+//!
+//! Everything is driven through the command line and judged by readers that know nothing of vpnfix. A test that cannot
+//! run prints `SKIP: why`; with `CI` set in the environment that is a failure.
+
+pub mod command;
+pub mod ip;
+pub mod scene;
+pub mod trace;
+pub mod traffic;
+pub mod wait;
+
+/// Ends the calling test with `SKIP: why`, or fails it in CI.
+#[macro_export]
+macro_rules! skip {
+    ($($why:tt)*) => {{
+        $crate::note_skip(&format!($($why)*));
+        return;
+    }};
+}
+
+/// Ends the calling test as skipped unless it runs as root.
+#[macro_export]
+macro_rules! need_root {
+    () => {
+        if !nix::unistd::geteuid().is_root() {
+            $crate::skip!("scenes need root: they live in network namespaces");
+        }
+    };
+}
+
+/// Prints the reason of a skip.
+///
+/// # Panics
+///
+/// If `CI` is set: there, a test that does not run is a test that fails.
+pub fn note_skip(why: &str) {
+    println!("SKIP: {why}");
+    assert!(std::env::var_os("CI").is_none(), "skipped in CI: {why}");
+}
