@@ -16,7 +16,6 @@ use crate::system::netlink::{Netlink, NetlinkError, QueryThread};
 use crate::system::{clues, host, namespace};
 
 /// The ways to the kernel's routing, opened in the namespace asked for.
-#[derive(Debug)]
 pub struct Access {
     /// Reads and changes links, rules and routes.
     pub netlink: Netlink,
@@ -47,9 +46,8 @@ pub fn in_namespace<T: Send>(
             work(Access { netlink, queries, netns }).await
         })
     };
-    namespace::within(&settings.netns, inside).map_err(|error| {
-        Failure::of("enter the network namespace", &error).hint_privilege(error.is_privilege())
-    })?
+    namespace::within(&settings.netns, inside)
+        .map_err(|error| Failure::of("enter the network namespace", &error).hint_privilege(error.is_privilege()))?
 }
 
 /// A failed netlink request, with advice where a privilege lacks.
@@ -122,8 +120,7 @@ impl Host {
             tcp_peers: host::established_peers().unwrap_or_default().into_iter().collect(),
         };
         let hijackers = plan::hijackers(&self.snapshot, findings);
-        let targets =
-            control::controls(&self.snapshot, &self.tunnels, &self.destinations, &neighbours, &hijackers);
+        let targets = control::controls(&self.snapshot, &self.tunnels, &self.destinations, &neighbours, &hijackers);
         let answers = ask_controls(access, &targets)?;
         Ok(Controls { targets, answers, hijackers })
     }

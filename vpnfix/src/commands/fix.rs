@@ -185,8 +185,7 @@ impl<'a> Repair<'a> {
         report.confirmations = self.confirm(changed, &at_change?, &judgement).await?;
         report.remaining = judgement.findings;
         let confirmed = report.confirmations.iter().all(Confirmation::confirmed);
-        report.outcome =
-            if confirmed && report.remaining.is_empty() { Outcome::Ok } else { Outcome::Unconfirmed };
+        report.outcome = if confirmed && report.remaining.is_empty() { Outcome::Ok } else { Outcome::Unconfirmed };
         Ok(())
     }
 
@@ -194,7 +193,8 @@ impl<'a> Repair<'a> {
     /// they were?
     async fn check(&self, added: &[Rule]) -> Result<(Judgement, Vec<Difference>), Failure> {
         let netlink = &self.access.netlink;
-        let gone = apply::missing(netlink, added).await.map_err(|error| netlink_failure("read back the rules", &error))?;
+        let gone =
+            apply::missing(netlink, added).await.map_err(|error| netlink_failure("read back the rules", &error))?;
         let mut differences: Vec<Difference> = gone.iter().map(missing_rule).collect();
         let now = Host::read(self.access, self.settings, &[]).await?;
         let judgement = Host { snapshot: now.snapshot, ..self.host.clone() }.judge(self.access)?;

@@ -31,15 +31,13 @@ pub fn manual(output: &Output) -> Result<Outcome, Failure> {
     let mut command = Cli::command();
     command.build();
     let mut pages = Vec::new();
-    let write = |command: clap::Command, pages: &mut Vec<u8>| {
-        clap_mangen::Man::new(command).render(pages).map_err(|error| Failure::of("make the manual page", &error))
-    };
-    write(command.clone(), &mut pages)?;
-    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
-        if subcommand.get_name() != "help" {
-            let name = format!("vpnfix-{}", subcommand.get_name());
-            write(subcommand.clone().name(name), &mut pages)?;
-        }
+    let subcommands = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
+    let documented = subcommands.filter(|subcommand| subcommand.get_name() != "help");
+    for page in std::iter::once(&command).chain(documented) {
+        clap_mangen::Man::new(page.clone())
+            .title(page.get_display_name().unwrap_or("vpnfix"))
+            .render(&mut pages)
+            .map_err(|error| Failure::of("make the manual page", &error))?;
     }
     output.print(pages).map(|_| Outcome::Ok)
 }

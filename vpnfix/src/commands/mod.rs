@@ -73,9 +73,19 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Trace(args) => trace::run(&settings()?, &args),
         Command::Fix(args) => fix::run(&settings()?, &args),
         Command::Undo => undo::run(&settings()?),
-        Command::Lab(args) => lab::run(&args),
+        Command::Lab(args) => lab_outcome(lab::run(&args)),
         Command::Completions { shell } => generate::completions(shell, &settings()?.output),
         Command::Man => generate::manual(&settings()?.output),
         Command::Schema { name } => generate::schema(name, &settings()?.output),
+    }
+}
+
+/// The lab's exit status and error as a command's.
+fn lab_outcome(result: anyhow::Result<u8>) -> Result<Outcome, Failure> {
+    match result {
+        Ok(lab::DONE) => Ok(Outcome::Ok),
+        Ok(lab::STEP_FAILED) => Ok(Outcome::FaultFound),
+        Ok(_) => Ok(Outcome::Unable),
+        Err(error) => Err(Failure::unable(format!("{error:#}"))),
     }
 }

@@ -31,7 +31,9 @@ impl Output {
         let colored = match global.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && io::stdout().is_terminal(),
+            Color::Auto => {
+                std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && io::stdout().is_terminal()
+            }
         };
         Self { format: global.format, palette: Palette::new(colored) }
     }

@@ -42,9 +42,8 @@ impl Settings {
     /// A configuration file that was named and is not there, or that cannot be read or understood.
     pub fn resolve(global: &Global) -> Result<Self, Failure> {
         let config = match &global.config {
-            Some(path) => read_config(path)?.ok_or_else(|| {
-                Failure::unable(format!("read the configuration {}: no such file", path.display()))
-            })?,
+            Some(path) => read_config(path)?
+                .ok_or_else(|| Failure::unable(format!("read the configuration {}: no such file", path.display())))?,
             None => read_config(&PathBuf::from(DEFAULT_CONFIG))?.unwrap_or_default(),
         };
         let tunnels = if global.tunnels.is_empty() { config.tunnels } else { global.tunnels.clone() };

@@ -34,15 +34,13 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
     in_namespace(settings, async |access| {
         let host = Host::read(&access, settings, &args.to).await?;
         let (watches, holes) = watched(&host, args)?;
-        let tracer = attach::attach(
-            &Request {
-                watches: watches.iter().map(|watch| watch.prefix).collect(),
-                holes,
-                query_thread: Some(access.queries.thread_id()),
-                log_level: settings.kernel_log,
-                ..attach::request(&access.netns)
-            },
-        )?;
+        let tracer = attach::attach(&Request {
+            watches: watches.iter().map(|watch| watch.prefix).collect(),
+            holes,
+            query_thread: Some(access.queries.thread_id()),
+            log_level: settings.kernel_log,
+            ..attach::request(&access.netns)
+        })?;
         let clock = WallClock { offset_ns: i128::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0) };
         let teller = Teller::new(clock, watches.len());
         Session { settings, access, host, watches, tracer, teller, clock, refreshed: Instant::now(), told: 0 }
