@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::Command;
 
-use vpnfix::core::model::{Family, Netns, Question, Reply};
+use vpnfix::core::model::{Family, Netns, Question, Reply, Rule};
 use vpnfix::system::host;
 use vpnfix::system::namespace::{self, Target};
-use vpnfix::system::netlink::QueryThread;
+use vpnfix::system::netlink::{Netlink, QueryThread};
 use vpnfix::system::probe::{Probe, ProbeTarget};
 
 use crate::scene::{Namespace, is_able, pair, run, wait_until};
@@ -95,4 +95,50 @@ fn a_namespace_without_ipv6_is_read_all_the_same() {
     let question = Question::plain("2001:db8::1".parse().unwrap());
     let answers = namespace::within(&namespace.target(), || QueryThread::start().unwrap().ask(vec![question]).unwrap());
     assert!(matches!(answers.unwrap()[0].reply, Reply::Refused(_)));
+}
+
+/// Set for the child of the next test, which runs without any capability.
+const WITHOUT_PRIVILEGE: &str = "VPNFIX_TEST_WITHOUT_PRIVILEGE";
+
+#[test]
+fn a_missing_privilege_is_told_as_such() {
+    if std::env::var_os(WITHOUT_PRIVILEGE).is_some() {
+        return without_privilege();
+    }
+    if !is_able("privileges") {
+        return;
+    }
+    let namespace = Namespace::gateway();
+    let program = std::env::current_exe().unwrap();
+    let mut child = Command::new("ip");
+    child.args(["netns", "exec", &namespace.0, "setpriv", "--bounding-set=-all", "--inh-caps=-all"]);
+    child.arg(program).args(["--exact", "host::a_missing_privilege_is_told_as_such"]);
+    let said = run(child.env(WITHOUT_PRIVILEGE, &namespace.0));
+    assert!(said.contains("1 passed"), "{said}");
+    assert_eq!(namespace.snapshot().rules_of(Family::V4).count(), 3);
+}
+
+/// Runs in a namespace of the test, not in the host's.
+fn without_privilege() {
+    assert!(host::capabilities().unwrap().is_empty());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let netlink = Netlink::connect().unwrap();
+        let snapshot = netlink.snapshot(Netns::default()).await.unwrap();
+        assert!(snapshot.link_named("Tunnel1").is_some(), "reading needs no privilege");
+        let rule = Rule { protocol: 118, ..Rule::lookup(Family::V4, 100, 254) };
+        let error = netlink.add_rule(&rule).await.unwrap_err();
+        assert!(error.is_privilege(), "{error}");
+        assert_eq!(error.to_string(), "add IPv4 rule `100: from all lookup main proto vpnfix`");
+        let existing = snapshot.rules_of(Family::V4).next().unwrap();
+        let error = netlink.delete_rule(existing).await.unwrap_err();
+        assert!(error.is_privilege(), "{error}");
+    });
+    let name = std::env::var(WITHOUT_PRIVILEGE).unwrap();
+    let error = namespace::within(&Target::Named(name), || ()).unwrap_err();
+    assert!(error.is_privilege(), "{error}");
+    let target = ProbeTarget { destination: IpAddr::from([127, 0, 0, 1]), source: None };
+    assert!(Probe::start(&[target]).is_err_and(|error| error.is_privilege()));
+    let question = Question::plain(IpAddr::from([169, 254, 55, 53]));
+    assert!(QueryThread::start().unwrap().ask(vec![question]).is_ok(), "asking needs no privilege");
 }

@@ -207,3 +207,31 @@ fn a_rule_that_the_kernel_takes_for_another_is_no_rule_that_exists() {
     assert!(matches!(error, NetlinkError::Collides { .. }) && !error.is_exists(), "{error}");
     assert_eq!(namespace.ip("-d rule show"), before);
 }
+
+#[test]
+fn rules_are_read_whole_while_others_change_them() {
+    if !is_able("rules under change") {
+        return;
+    }
+    let namespace = Namespace::gateway();
+    // As many as fit one datagram: of those every reading is of one moment.
+    let batch: String = (1000..1200).map(|priority| format!("rule add pref {priority} lookup 220\n")).collect();
+    namespace.batch(&batch);
+    let churn = "rule add pref 500 lookup 221\nrule del pref 500 lookup 221\n".repeat(20_000);
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(|| namespace.batch(&churn));
+        let mut read = 0;
+        while !changes.is_finished() {
+            let rules = namespace.netlink(async |netlink| netlink.rules().await.unwrap());
+            let steady = rules.iter().filter(|rule| (1000..1200).contains(&rule.priority)).count();
+            assert_eq!(steady, 200, "a rule is missing or there twice");
+            read += 1;
+        }
+        println!("read {read} times while it changed");
+    });
+    let batch: String = (3000..4000).map(|priority| format!("rule add pref {priority} lookup 220\n")).collect();
+    namespace.batch(&batch);
+    let priorities: Vec<u32> = namespace.snapshot().rules_of(Family::V4).map(|rule| rule.priority).collect();
+    let expected = [0].into_iter().chain(1000..1200).chain(3000..4000).chain([32766, 32767]);
+    assert_eq!(priorities, expected.collect::<Vec<_>>());
+}

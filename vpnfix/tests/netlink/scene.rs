@@ -1,6 +1,7 @@
 //! The namespaces that the tests play in.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,13 @@ impl Namespace {
     /// Runs `ip` inside and returns what it prints.
     pub(crate) fn ip(&self, arguments: &str) -> String {
         run(Command::new("ip").args(["-n", &self.0]).args(arguments.split_whitespace()))
+    }
+
+    /// Runs many `ip` commands, one a line, in one process.
+    pub(crate) fn batch(&self, lines: &str) {
+        let mut ip = Command::new("ip").args(["-n", &self.0, "-b", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        ip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(ip.wait().unwrap().success());
     }
 
     pub(crate) fn json(&self, arguments: &str) -> Vec<Value> {

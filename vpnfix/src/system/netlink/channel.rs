@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use netlink_packet_core::{
-    DecodeError, Emitable, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST,
-    NetlinkBuffer, NetlinkHeader, NlasIterator,
+    DecodeError, Emitable, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART,
+    NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NlasIterator,
 };
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 use tracing::trace;
@@ -88,6 +88,8 @@ pub(super) struct Channel {
     socket: TokioSocket,
     sequence: u32,
     buffer: BytesMut,
+    /// The kernel knows how much is read at once.
+    primed: bool,
 }
 
 impl Channel {
@@ -100,7 +102,7 @@ impl Channel {
             options.set_netlink_get_strict_chk(true)?;
             options.set_ext_ack(true)?;
             options.set_cap_ack(true)?;
-            Ok(Self { socket, sequence: 0, buffer: BytesMut::with_capacity(RECEIVE_BYTES) })
+            Ok(Self { socket, sequence: 0, buffer: BytesMut::with_capacity(RECEIVE_BYTES), primed: false })
         };
         open().map_err(|source| NetlinkError::Open { source })
     }
@@ -111,13 +113,43 @@ impl Channel {
         request: &Request,
         decode: impl Fn(u16, &[u8]) -> Decoded<T>,
     ) -> Result<Vec<T>, Failure> {
+        Ok(self.exchange_patiently(request, &decode).await?.found)
+    }
+
+    /// As [`Self::exchange`], for a dump that the kernel does not mark as interrupted when what it lists changes between
+    /// two of its datagrams. One datagram is of one moment; of several, two readings must agree.
+    pub(super) async fn exchange_steady<T: PartialEq>(
+        &mut self,
+        request: &Request,
+        decode: impl Fn(u16, &[u8]) -> Decoded<T>,
+    ) -> Result<Vec<T>, Failure> {
+        let mut previous = None;
+        for _ in 0..ATTEMPTS {
+            let replies = self.exchange_patiently(request, &decode).await?;
+            if replies.datagrams <= 1 || previous.as_ref() == Some(&replies.found) {
+                return Ok(replies.found);
+            }
+            previous = Some(replies.found);
+        }
+        Err(Failure::Interrupted)
+    }
+
+    async fn exchange_patiently<T>(
+        &mut self,
+        request: &Request,
+        decode: &impl Fn(u16, &[u8]) -> Decoded<T>,
+    ) -> Result<Replies<T>, Failure> {
+        let is_dump = request.flags & NLM_F_DUMP == NLM_F_DUMP;
+        if is_dump && !self.primed {
+            self.prime().await?;
+        }
         let mut attempt = 1;
         loop {
-            let outcome = self.exchange_once(request, &decode).await;
+            let outcome = self.exchange_once(request, decode).await;
             let again = match &outcome {
                 Err(Failure::Interrupted) => true,
                 // The dump of a request that was given up is still under way on this socket.
-                Err(Failure::Refused { errno: libc::EBUSY, .. }) => request.flags & NLM_F_DUMP == NLM_F_DUMP,
+                Err(Failure::Refused { errno: libc::EBUSY, .. }) => is_dump,
                 _ => false,
             };
             if !again || attempt == ATTEMPTS {
@@ -128,17 +160,26 @@ impl Channel {
         }
     }
 
+    /// Reads one acknowledgement. The kernel sizes a dump's datagrams by the largest read so far, the first one too: without
+    /// this it would be of one page, and a list of some forty rules in two pieces.
+    async fn prime(&mut self) -> Result<(), Failure> {
+        let nothing = Request { kind: NLMSG_NOOP, flags: NLM_F_ACK, body: Vec::new() };
+        self.exchange_once(&nothing, &|_kind, _payload| Ok(None::<()>)).await?;
+        self.primed = true;
+        Ok(())
+    }
+
     async fn exchange_once<T>(
         &mut self,
         request: &Request,
         decode: &impl Fn(u16, &[u8]) -> Decoded<T>,
-    ) -> Result<Vec<T>, Failure> {
+    ) -> Result<Replies<T>, Failure> {
         self.sequence = self.sequence.wrapping_add(1);
         let packet = packet(request, self.sequence);
         trace!(kind = request.kind, flags = request.flags, sequence = self.sequence, "netlink request");
         let kernel = SocketAddr::new(0, 0);
         self.socket.send_to(&packet, &kernel).await.map_err(Failure::Socket)?;
-        let mut replies = Replies { found: Vec::new(), malformed: None, interrupted: false };
+        let mut replies = Replies::new();
         loop {
             self.buffer.clear();
             self.buffer.reserve(RECEIVE_BYTES);
@@ -171,11 +212,17 @@ fn packet(request: &Request, sequence: u32) -> Vec<u8> {
 /// What came so far in answer to one request.
 struct Replies<T> {
     found: Vec<T>,
+    /// Datagrams with anything in them but the end.
+    datagrams: u32,
     malformed: Option<Malformed>,
     interrupted: bool,
 }
 
 impl<T> Replies<T> {
+    fn new() -> Self {
+        Self { found: Vec::new(), datagrams: 0, malformed: None, interrupted: false }
+    }
+
     /// Takes in one datagram, which may hold several messages. Says whether it was the last.
     fn take_datagram(
         &mut self,
@@ -184,6 +231,7 @@ impl<T> Replies<T> {
         decode: &impl Fn(u16, &[u8]) -> Decoded<T>,
     ) -> Result<bool, Failure> {
         let mut rest = datagram;
+        let before = self.found.len();
         while !rest.is_empty() {
             let message = NetlinkBuffer::new_checked(rest).map_err(|error| Failure::Malformed(error.to_string()))?;
             let length = message.length() as usize;
@@ -195,6 +243,7 @@ impl<T> Replies<T> {
             }
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
+        self.datagrams += u32::from(self.found.len() > before);
         Ok(false)
     }
 
@@ -223,11 +272,11 @@ impl<T> Replies<T> {
         }
     }
 
-    fn finish(self) -> Result<Vec<T>, Failure> {
+    fn finish(self) -> Result<Self, Failure> {
         match self {
             Self { interrupted: true, .. } => Err(Failure::Interrupted),
             Self { malformed: Some(Malformed(reason)), .. } => Err(Failure::Malformed(reason)),
-            Self { found, .. } => Ok(found),
+            whole => Ok(whole),
         }
     }
 }
@@ -278,9 +327,9 @@ mod tests {
             [byte] => Ok(Some(*byte)),
             _ => Err(Malformed("not one byte".into())),
         };
-        let mut replies = Replies { found: Vec::new(), malformed: None, interrupted: false };
+        let mut replies = Replies::new();
         replies.take_datagram(datagram, 7, &decode)?;
-        replies.finish()
+        replies.finish().map(|replies| replies.found)
     }
 
     fn route(sequence: u32, flags: u16, payload: &[u8]) -> Vec<u8> {

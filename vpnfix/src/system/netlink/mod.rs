@@ -118,7 +118,10 @@ impl Netlink {
             RTM_NEWRULE if is_of(family, payload) => rule::rule(payload),
             _ => Ok(None),
         };
-        self.dump_family(family, Operation::ListRules(family), RTM_GETRULE, body, decode).await
+        let request = Request { kind: RTM_GETRULE, flags: NLM_F_DUMP, body };
+        // `dump_rules` has no mark for an interruption, and goes on by counting: a rule could be missing or there twice.
+        let outcome = self.channel.lock().await.exchange_steady(&request, decode).await;
+        or_none(family, RTM_GETRULE, outcome).map_err(|failure| failure.of(Operation::ListRules(family)))
     }
 
     /// The routes of one table, none if there is no such table.
@@ -217,13 +220,19 @@ impl Netlink {
         decode: impl Fn(u16, &[u8]) -> Decoded<T>,
     ) -> Result<Vec<T>, NetlinkError> {
         let request = Request { kind, flags: NLM_F_DUMP, body };
-        match self.channel.lock().await.exchange(&request, decode).await {
-            Err(Failure::Refused { errno: libc::EAFNOSUPPORT | libc::EOPNOTSUPP, .. }) if family == Family::V6 => {
-                Ok(Vec::new())
-            }
-            Err(Failure::Refused { errno: libc::ENOENT, .. }) if kind == RTM_GETROUTE => Ok(Vec::new()),
-            outcome => outcome.map_err(|failure| failure.of(operation)),
+        let outcome = self.channel.lock().await.exchange(&request, decode).await;
+        or_none(family, kind, outcome).map_err(|failure| failure.of(operation))
+    }
+}
+
+/// Nothing, where the kernel says that there is no such family or table.
+fn or_none<T>(family: Family, kind: u16, outcome: Result<Vec<T>, Failure>) -> Result<Vec<T>, Failure> {
+    match outcome {
+        Err(Failure::Refused { errno: libc::EAFNOSUPPORT | libc::EOPNOTSUPP, .. }) if family == Family::V6 => {
+            Ok(Vec::new())
         }
+        Err(Failure::Refused { errno: libc::ENOENT, .. }) if kind == RTM_GETROUTE => Ok(Vec::new()),
+        outcome => outcome,
     }
 }
 
