@@ -39,7 +39,9 @@ fn other_namespaces_traffic_to_the_same_addresses_is_not_counted() {
     traffic::blast(&scene.of("far2"), std::net::Ipv4Addr::new(169, 254, 163, 250), 1000);
     let traced = trace.stop().ends(1);
     assert_eq!(traced.output_lookups(INSIDE1), own, "{traced:#?}");
-    assert_eq!(traced.count("lookups", INSIDE1, |entry| entry["kind"] != "output"), 0, "{traced:#?}");
+    // The router's blackhole refuses without a device, so that lookup's namespace cannot be known: only hits count here.
+    let foreign = |entry: &serde_json::Value| entry["kind"] != "output" && entry["outcome"] == "hit";
+    assert_eq!(traced.count("lookups", INSIDE1, foreign), 0, "{traced:#?}");
     assert_eq!(traced.count("packets", INSIDE1, |_| true), own, "{traced:#?}");
 }
 

@@ -30,8 +30,7 @@ pub fn run(names: &Names) -> anyhow::Result<u8> {
     program::ping()?;
     interrupt::watch()?;
     let state = LabState::lock(names)?;
-    let told_before = state.finished().is_some();
-    if told_before {
+    if state.finished().is_some() {
         bail!("a lab is up already\nremove it first: vpnfix lab down");
     }
     let standing = Standing { names, state: Some(state) };
