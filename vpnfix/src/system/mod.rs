@@ -1,1 +1,4 @@
 //! Thin adapters to the kernel and to other programs. They read and do; they decide nothing.
+
+pub mod bpf;
+pub mod btf;
