@@ -26,6 +26,13 @@ pub const RING_BYTES: u32 = 1 << 20;
 /// 64-bit words of one family's bitmap over the first 16 bits of a destination.
 pub const BITMAP_WORDS: u32 = 1024;
 
+/// Most misses of one walk that wait for a hit's namespace; further ones are counted with [`NETNS_UNKNOWN`].
+pub const WAITING_MAX: usize = 4;
+/// A change of the same outcome is told at most this often, in nanoseconds. Devices in layers (a VLAN on a bond) or
+/// multipath would send an event a packet otherwise. A change that is held back is told by the first lookup or packet
+/// after this time, as the last outcome told stays what it is compared with.
+pub const CHANGE_INTERVAL_NS: u64 = 1_000_000;
+
 /// The value of a trie entry that is a hole in a wider watched prefix: traffic there belongs to no tunnel.
 pub const WATCH_NONE: u32 = u32::MAX;
 
@@ -68,7 +75,8 @@ pub mod flag {
 pub mod occasion {
     /// The key was never seen before.
     pub const FIRST_SIGHT: u8 = 1;
-    /// The outcome for the same namespace, watched prefix and kind differs from its last one.
+    /// The outcome for the same namespace, watched prefix and kind differs from its last one. A new key whose outcome
+    /// differs from the one before is a change too.
     pub const CHANGE: u8 = 2;
 }
 
@@ -94,7 +102,8 @@ pub mod counter {
     pub const DESTINATIONS_UNCOUNTED: u32 = 3;
     /// Changes of outcome that could not be told from no change, because the map of last outcomes was full.
     pub const OUTCOMES_UNTRACKED: u32 = 4;
-    /// Watched lookups and packets left out because they are another namespace's.
+    /// Watched lookups left out because they are another namespace's. (Packets of other namespaces are passed over
+    /// before anything else is known of them, and not counted.)
     pub const OTHER_NETNS: u32 = 5;
     /// Lookups left out because vpnfix itself asked (`RTM_GETROUTE`).
     pub const OWN_QUERIES: u32 = 6;
@@ -194,8 +203,11 @@ pub struct OutcomeKey {
     pub kind: u8,
     /// The bits [`flag::BGP`] and [`flag::BOUND`].
     pub flags: u8,
+    /// How many hits of the same walk came before this one: a hit that a rule suppresses and the hit after it take
+    /// turns in every walk, which is no change. 0 for packets and for [`hook::FIB_RULES`].
+    pub step: u8,
     /// Zero.
-    pub _pad: [u8; 3],
+    pub _pad: [u8; 2],
 }
 
 /// An outcome to compare the next one with.
@@ -208,6 +220,18 @@ pub struct Outcome {
     pub ifindex: u32,
     /// 0 or a negative errno.
     pub outcome: i32,
+}
+
+/// The last outcome, and when user space was told of a change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastOutcome {
+    /// When the last event of a change was sent; 0 for never.
+    pub told_ns: u64,
+    /// The outcome that was told.
+    pub outcome: Outcome,
+    /// Zero.
+    pub _pad: u32,
 }
 
 /// Head of every record in the ring buffer.
@@ -254,6 +278,57 @@ pub struct FlowAddresses {
     pub family: u8,
     /// Zero.
     pub _pad: [u8; 2],
+}
+
+/// What one lookup tells of itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// What it is counted by.
+    pub key: LookupKey,
+    /// The flow asked about.
+    pub flow: FlowAddresses,
+    /// Input interface of the flow.
+    pub iif: u32,
+    /// Output interface of the flow, 0 if not bound.
+    pub oif: u32,
+    /// Firewall mark of the flow.
+    pub mark: u32,
+    /// User id of the flow.
+    pub uid: u32,
+    /// Gateway of the nexthop; valid only with [`Sighting::gateway_family`].
+    pub gateway: [u8; 16],
+    /// 0 (none), 4 or 6.
+    pub gateway_family: u8,
+    /// Type of service byte.
+    pub tos: u8,
+    /// Zero.
+    pub _pad: [u8; 2],
+}
+
+/// One walk of the rules as far as it was seen on a CPU. An IPv4 miss has no device and so no namespace: it waits here
+/// for a hit of the same walk, whose namespace is the misses' too.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Address of the flow, which all lookups of one walk share.
+    pub flow: u64,
+    /// When the last waiting miss was seen.
+    pub missed_ns: u64,
+    /// Thread of the walk.
+    pub thread: u32,
+    /// First table of the walk: when it is tried again, a new walk has begun.
+    pub first_table: u32,
+    /// Hits so far.
+    pub hits: u32,
+    /// Misses that wait.
+    pub waiting: u32,
+    /// Their tables.
+    pub tables: [u32; WAITING_MAX],
+    /// The lookup that missed first; but for the table, the others were the same.
+    pub sighting: Sighting,
+    /// Zero.
+    pub _pad: u32,
 }
 
 /// A lookup worth waking user space for.
@@ -347,6 +422,9 @@ assert_packed! {
     DestinationKey = 16 + 2 * 4 + 4;
     OutcomeKey = 2 * 4 + 2 + 6;
     Outcome = 3 * 4;
+    LastOutcome = 8 + 12 + 4;
+    Sighting = 24 + 40 + 4 * 4 + 16 + 4;
+    Walk = 2 * 8 + 4 * 4 + 4 * WAITING_MAX + 100 + 4;
     EventHeader = 2 * 2 + 4 + 8;
     TaskContext = 2 * 4 + 16;
     FlowAddresses = 2 * 16 + 2 * 2 + 4;
@@ -367,5 +445,5 @@ mod pod {
         };
     }
 
-    pod!(super::LookupKey, super::PacketKey, super::Tally, super::DestinationKey, super::OutcomeKey, super::Outcome);
+    pod!(super::LookupKey, super::PacketKey, super::Tally, super::DestinationKey, super::Walk);
 }

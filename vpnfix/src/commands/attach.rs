@@ -41,6 +41,9 @@ pub fn totals(tracer: &Tracer) -> Result<Totals, Failure> {
 /// A failure of the kernel side, with advice.
 #[must_use]
 pub fn bpf_failure(what: &str, error: &BpfError) -> Failure {
-    let failure = Failure::of(what, error);
-    if error.is_privilege() { failure.hint(BE_ROOT) } else { failure.hint("`vpnfix doctor` says what this host lacks") }
+    let hint = match error {
+        BpfError::Privilege { .. } => BE_ROOT,
+        other => other.advice().unwrap_or("`vpnfix doctor` says what this host lacks"),
+    };
+    Failure::of(what, error).hint(hint)
 }

@@ -7,7 +7,7 @@ use super::settings::Settings;
 use crate::core::report::doctor::{Check, CheckState, DoctorReport, Purpose, SCHEMA};
 use crate::core::report::{Outcome, VERSION};
 use crate::render;
-use crate::system::bpf::{self, KernelSupport};
+use crate::system::bpf::{self, BpfError, KernelSupport};
 use crate::system::host::{self, Capability};
 use crate::system::netlink::Netlink;
 
@@ -62,38 +62,38 @@ fn capabilities() -> Vec<Check> {
 }
 
 fn kernel(support: &KernelSupport) -> Vec<Check> {
-    let tracing = vec![Purpose::Trace, Purpose::Fix];
-    let mut checks = vec![match &support.btf {
-        Ok(()) => Check {
-            name: "BTF".into(),
-            needed_for: tracing.clone(),
-            state: CheckState::Ok,
-            found: "the kernel describes its types".into(),
-            remedy: None,
-        },
-        Err(why) => Check {
-            name: "BTF".into(),
-            needed_for: tracing.clone(),
-            state: CheckState::Missing,
-            found: why.clone(),
-            remedy: Some("a kernel built with CONFIG_DEBUG_INFO_BTF=y; every current distribution has one".into()),
-        },
-    }];
+    let mut checks = vec![tracing_check("kernel types (BTF)", &support.types, "described by the kernel")];
+    if support.types.is_ok() {
+        let told = tracing_check("kernel programs", &support.loading, "the kernel takes them");
+        checks.extend(Some(told).filter(|check| check.state == CheckState::Missing));
+    }
     for hook in &support.hooks {
-        let state = match (hook.attached, hook.required) {
-            (true, _) if hook.why.is_none() => CheckState::Ok,
-            (true, _) | (false, false) => CheckState::Reduced,
-            (false, true) => CheckState::Missing,
+        let state = match (hook.attached, hook.note.is_some(), hook.program.is_required()) {
+            (true, false, _) => CheckState::Ok,
+            (true, true, _) | (false, _, false) => CheckState::Reduced,
+            (false, _, true) => CheckState::Missing,
         };
         checks.push(Check {
-            name: hook.name.to_string(),
-            needed_for: tracing.clone(),
+            name: hook.name.into(),
+            needed_for: vec![Purpose::Trace, Purpose::Fix],
             state,
-            found: hook.why.clone().unwrap_or_else(|| "loads".into()),
-            remedy: None,
+            found: hook.note.clone().unwrap_or_else(|| "can be attached".into()),
+            remedy: (state == CheckState::Reduced && hook.program == bpf::Program::FibRules)
+                .then(|| "not needed: the tables' tracepoint tells enough to work with".into()),
         });
     }
     checks
+}
+
+fn tracing_check(name: &str, result: &Result<(), BpfError>, found: &str) -> Check {
+    let lacks = result.as_ref().err();
+    Check {
+        name: name.into(),
+        needed_for: vec![Purpose::Trace, Purpose::Fix],
+        state: if lacks.is_some() { CheckState::Missing } else { CheckState::Ok },
+        found: lacks.map_or_else(|| found.into(), |error| Failure::of("lacking", error).message),
+        remedy: lacks.and_then(BpfError::advice).map(Into::into),
+    }
 }
 
 fn netlink() -> Check {

@@ -213,5 +213,5 @@ impl Session<'_> {
 }
 
 fn hook_report(hook: &crate::system::bpf::HookStatus) -> HookReport {
-    HookReport { name: hook.name.to_string(), attached: hook.attached, why: hook.why.clone() }
+    HookReport { name: hook.name.to_string(), attached: hook.attached, why: hook.note.clone() }
 }

@@ -1,16 +1,25 @@
-//! The pure part: no I/O, no clock, no kernel. Everything comes in as a value and goes out as one.
+//! The pure part: no I/O, no clock, no kernel. Everything comes in as a value and goes out as one. The modules in the
+//! order of the data: what the kernel was seen doing, what the host is, what is wrong with it, what to do, whether it
+//! worked, how it is told.
 
-pub mod confirm;
-pub mod control;
+pub mod decode;
+pub mod observation;
+
+pub mod model;
+
 pub mod destination;
+pub mod tunnel;
+pub mod walk;
+
+pub mod control;
 pub mod finding;
 pub mod judge;
 pub mod live;
-pub mod model;
-pub mod observation;
 pub mod owner;
+
 pub mod plan;
+
+pub mod confirm;
+
 pub mod report;
 pub mod story;
-pub mod tunnel;
-pub mod walk;

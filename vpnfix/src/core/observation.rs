@@ -292,7 +292,10 @@ pub struct Losses {
     pub unreadable_packets: u64,
     /// Records of the kernel side that could not be decoded.
     pub undecodable_records: u64,
-    /// Lookups and packets of other namespaces, left out.
+    /// Runs of a program that the kernel skipped because they would have interrupted the same program on the same CPU
+    /// (a softirq's lookup amid a process's). Mostly about traffic that is not watched: an upper bound of what is missing.
+    pub hook_runs_skipped: u64,
+    /// Lookups of other namespaces, left out.
     pub other_netns: u64,
     /// vpnfix's own queries, left out.
     pub own_queries: u64,

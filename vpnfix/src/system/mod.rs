@@ -1,5 +1,7 @@
 //! Thin adapters to the kernel and to other programs. They read and do; they decide nothing.
 
+pub mod bpf;
+pub mod btf;
 pub mod clues;
 pub mod host;
 pub mod namespace;

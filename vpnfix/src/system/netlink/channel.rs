@@ -1,8 +1,9 @@
 //! One rtnetlink socket, and the exchange of a request for its replies.
 //!
-//! The crates `rtnetlink` and `netlink-proto` are not used for this: they drop a message that they cannot decode with
-//! no more than a log line, and do not tell of an interrupted dump. A rule or a route missing in silence would be a
-//! wrong verdict here. Their layers below are used: the socket (`netlink-sys`) and the formats (`netlink-packet-*`).
+//! The crate `rtnetlink` is used for changes, not for reading: with `netlink-proto` below it, it drops a message that it
+//! cannot decode with no more than a log line, and does not tell of an interrupted dump. A rule or a route missing in
+//! silence would be a wrong verdict here. The layers below it serve: the socket (`netlink-sys`) and the formats
+//! (`netlink-packet-*`).
 
 use std::io;
 use std::time::Duration;
@@ -27,7 +28,8 @@ const ATTEMPTS: u32 = 5;
 /// Pause before a dump is taken again, times the number of the attempt.
 const PAUSE: Duration = Duration::from_millis(20);
 
-const HEADER_BYTES: usize = 16;
+/// Size of a netlink header.
+pub(super) const HEADER_BYTES: usize = 16;
 const NLMSG_NOOP: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -300,7 +302,8 @@ fn error_attributes(payload: &[u8], flags: u16) -> &[u8] {
     quoted.checked_add(4).and_then(|start| payload.get(start..)).unwrap_or_default()
 }
 
-fn kernel_text(attributes: &[u8]) -> Option<String> {
+/// The kernel's own words among the attributes of a refusal.
+pub(super) fn kernel_text(attributes: &[u8]) -> Option<String> {
     NlasIterator::new(attributes).map_while(Result::ok).find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG).map(
         |attribute| {
             let text = String::from_utf8_lossy(attribute.value());

@@ -1,6 +1,7 @@
 //! The host's network state over rtnetlink: reading it, and adding and deleting single rules.
 
 mod attribute;
+mod change;
 mod channel;
 mod error;
 mod link;
@@ -11,10 +12,11 @@ mod rule;
 
 use std::collections::BTreeSet;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_core::NLM_F_DUMP;
 use tokio::sync::Mutex;
 
 use self::attribute::family_number;
+use self::change::Changes;
 use self::channel::{Channel, Decoded, Failure, Request};
 use self::rule::NotExact;
 use crate::core::model::{
@@ -32,7 +34,6 @@ const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWRULE: u16 = 32;
-const RTM_DELRULE: u16 = 33;
 const RTM_GETRULE: u16 = 34;
 const RTA_TABLE: u16 = 15;
 
@@ -40,7 +41,10 @@ const RTA_TABLE: u16 = 15;
 ///
 /// Its methods may be called from several tasks; they take turns.
 pub struct Netlink {
+    /// For reading: nothing may be missing in silence, and an interrupted dump is taken again.
     channel: Mutex<Channel>,
+    /// For changes, which are one request and one acknowledgement each.
+    changes: Changes,
 }
 
 impl Netlink {
@@ -49,7 +53,7 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::Open`] if there is no such socket to be had.
     pub fn connect() -> Result<Self, NetlinkError> {
-        Ok(Self { channel: Mutex::new(Channel::open()?) })
+        Ok(Self { channel: Mutex::new(Channel::open()?), changes: Changes::open()? })
     }
 
     /// Everything that judging needs: host, links, addresses, rules, and the routes of each table that a rule or a VRF
@@ -150,7 +154,7 @@ impl Netlink {
     /// [`NetlinkError::is_privilege`] without `CAP_NET_ADMIN`.
     pub async fn add_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
         let operation = Operation::AddRule(Box::new(rule.clone()));
-        match self.change(operation.clone(), RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule).await {
+        match self.changes.add(operation.clone(), rule).await {
             Err(error) if error.is_exists() => {
                 let other = rule::collision(&self.rules_of(rule.family).await?, rule).cloned().map(Box::new);
                 Err(other.map_or(error, |other| NetlinkError::Collides { operation, other }))
@@ -169,19 +173,10 @@ impl Netlink {
     pub async fn delete_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
         let operation = Operation::DeleteRule(Box::new(rule.clone()));
         match rule::check_deletion(&self.rules_of(rule.family).await?, rule) {
-            Ok(()) => self.change(operation, RTM_DELRULE, 0, rule).await,
+            Ok(()) => self.changes.delete(operation, rule).await,
             Err(NotExact::Missing) => Err(NetlinkError::Missing { operation }),
             Err(NotExact::Another(other)) => Err(NetlinkError::Ambiguous { operation, other }),
         }
-    }
-
-    async fn change(&self, operation: Operation, kind: u16, flags: u16, rule: &Rule) -> Result<(), NetlinkError> {
-        if !rule.unknown_attributes.is_empty() {
-            return Err(NetlinkError::NotExpressible { operation, numbers: rule.unknown_attributes.clone() });
-        }
-        let request = Request { kind, flags: flags | NLM_F_ACK, body: rule::body(rule) };
-        let outcome = self.channel.lock().await.exchange(&request, |_kind, _payload| Ok(None::<()>)).await;
-        outcome.map(drop).map_err(|failure| failure.of(operation))
     }
 
     /// Where `net.ipv4.nexthop_compat_mode` is 0, routes tell only the id of their nexthop object.

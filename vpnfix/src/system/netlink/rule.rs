@@ -1,11 +1,11 @@
 //! Rules to and from the kernel's form (`include/uapi/linux/fib_rules.h`, `net/core/fib_rules.c`).
 
 use ipnet::IpNet;
-use netlink_packet_core::{Emitable, NlaBuffer, NlasIterator, Parseable};
+use netlink_packet_core::{NlaBuffer, NlasIterator, Parseable};
 use netlink_packet_route::{
     AddressFamily, IpProtocol,
     route::RouteProtocol,
-    rule::{RuleAction as Action, RuleAttribute, RuleFlags, RuleHeader, RulePortRange, RuleUidRange},
+    rule::{RuleAction as Action, RuleAttribute, RuleFlags, RuleHeader, RuleMessage, RulePortRange, RuleUidRange},
 };
 
 use super::attribute::{family_of, prefix};
@@ -111,12 +111,13 @@ fn action(action: Action, table: u32, goto: u32) -> RuleAction {
     }
 }
 
-/// The rule as the body of `RTM_NEWRULE` and `RTM_DELRULE`, with all that it says and nothing left to the kernel.
-pub(super) fn body(rule: &Rule) -> Vec<u8> {
+/// The rule as the message of `RTM_NEWRULE` and `RTM_DELRULE`, with all that it says and nothing left to the kernel.
+pub(super) fn message(rule: &Rule) -> RuleMessage {
     let table = if rule.l3mdev { 0 } else { rule.table().unwrap_or(0) };
     let mut flags = RuleFlags::empty();
     flags.set(RuleFlags::Invert, rule.invert);
-    let header = RuleHeader {
+    let mut message = RuleMessage::default();
+    message.header = RuleHeader {
         family: match rule.family {
             Family::V4 => AddressFamily::Inet,
             Family::V6 => AddressFamily::Inet6,
@@ -128,18 +129,8 @@ pub(super) fn body(rule: &Rule) -> Vec<u8> {
         action: kernel_action(rule.action),
         flags,
     };
-    let attributes = attributes(rule, table);
-    let mut body = vec![0; header.buffer_len()];
-    header.emit(&mut body);
-    for attribute in &attributes {
-        let start = body.len();
-        // Zeroes pad each attribute and end the names.
-        body.resize(start + attribute.buffer_len(), 0);
-        if let Some(space) = body.get_mut(start..) {
-            attribute.emit(space);
-        }
-    }
-    body
+    message.attributes = attributes(rule, table);
+    message
 }
 
 fn kernel_action(action: RuleAction) -> Action {
@@ -253,7 +244,16 @@ fn kernel_would_delete(request: &Rule, candidate: &Rule) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_core::Emitable;
+
     use super::*;
+
+    fn body(rule: &Rule) -> Vec<u8> {
+        let message = message(rule);
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        bytes
+    }
 
     fn full() -> Rule {
         let mut rule = Rule::lookup(Family::V4, 150, 5000);

@@ -1,0 +1,195 @@
+//! Bringing the object into the kernel: offsets and settings into its read-only globals, prefixes into its maps.
+
+use std::{io, path::Path};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
+    maps::{Array, LpmTrie, MapData, lpm_trie::Key},
+    programs::{BtfTracePoint, FExit, ProgramError},
+};
+use ipnet::IpNet;
+use vpnfix_common::{WATCH_NONE, WATCHES_MAX};
+
+use super::{
+    BpfError, HookStatus, Program, Request,
+    error::{io_error, is_privilege, of_load, reason},
+    kallsyms::{self, Functions},
+    request::bitmap,
+};
+use crate::system::btf::{self, BtfError, Types, layout::Layout};
+
+/// The eBPF object, built by the build script.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vpnfix-ebpf"));
+
+/// The object in the kernel, with its maps, and no program yet.
+pub(super) struct Loaded {
+    pub ebpf: Ebpf,
+    pub btf: Btf,
+    pub layout: Layout,
+    /// The programs can tell vpnfix's own queries by the call stack, not by the thread alone.
+    pub knows_queries: bool,
+}
+
+/// The kernel's types: for offsets by our own reader, for attaching by aya.
+pub(super) fn read_types(path: &Path) -> Result<(Layout, Btf), BpfError> {
+    let bytes = btf::read(path)?;
+    let types = Types::parse(&bytes).map_err(|source| BtfError::Format { path: path.to_owned(), source })?;
+    let layout = Layout::resolve(&types);
+    let btf = Btf::parse(&bytes, Endianness::default()).map_err(|error| BpfError::Types(Box::new(error)))?;
+    Ok((layout, btf))
+}
+
+/// Loads the object: its maps are made and filled, its programs not loaded yet.
+pub(super) fn load(request: &Request) -> Result<Loaded, BpfError> {
+    check_numbers(request)?;
+    let (layout, btf) = read_types(&btf::path())?;
+    let functions = match request.query_thread {
+        Some(_) => kallsyms::functions().unwrap_or_else(|error| {
+            tracing::debug!("/proc/kallsyms: {error}");
+            None
+        }),
+        None => None,
+    };
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(&btf));
+    let offsets: Vec<(&str, u32)> = layout.globals().collect();
+    for (name, offset) in &offsets {
+        loader.override_global(name, offset, true);
+    }
+    let settings = Settings::new(request, functions);
+    settings.apply(&mut loader);
+    let mut ebpf = loader.load(OBJECT).map_err(of_load)?;
+    fill(&mut ebpf, request)?;
+    Ok(Loaded { ebpf, btf, layout, knows_queries: functions.is_some() })
+}
+
+fn check_numbers(request: &Request) -> Result<(), BpfError> {
+    let prefixes = || request.watches.iter().chain(&request.holes);
+    let v4 = prefixes().filter(|prefix| matches!(prefix, IpNet::V4(_))).count();
+    let got = v4.max(prefixes().count() - v4);
+    if got > WATCHES_MAX as usize {
+        return Err(BpfError::TooManyWatches { got, most: WATCHES_MAX });
+    }
+    Ok(())
+}
+
+/// The globals beside the offsets.
+struct Settings {
+    log_level: u8,
+    words: [(&'static str, u32); 4],
+    addresses: [(&'static str, u64); 6],
+}
+
+impl Settings {
+    fn new(request: &Request, functions: Option<Functions>) -> Self {
+        let Functions { getroute4, getroute6, softirq } = functions.unwrap_or_default();
+        Self {
+            log_level: request.log_level,
+            words: [
+                ("TARGET_NETNS", request.netns.unwrap_or(0)),
+                ("QUERY_THREAD", request.query_thread.unwrap_or(0)),
+                ("PROBE_THREAD", request.probe.map_or(0, |probe| probe.thread)),
+                ("PROBE_ICMP_ID", request.probe.map_or(0, |probe| u32::from(probe.icmp_id))),
+            ],
+            addresses: [
+                ("GETROUTE4_START", getroute4.start),
+                ("GETROUTE4_END", getroute4.end),
+                ("GETROUTE6_START", getroute6.start),
+                ("GETROUTE6_END", getroute6.end),
+                ("SOFTIRQ_START", softirq.start),
+                ("SOFTIRQ_END", softirq.end),
+            ],
+        }
+    }
+
+    fn apply<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        loader.override_global(aya_log::LEVEL, &self.log_level, true);
+        for (name, value) in &self.words {
+            loader.override_global(name, value, true);
+        }
+        for (name, value) in &self.addresses {
+            loader.override_global(name, value, true);
+        }
+    }
+}
+
+/// Puts the prefixes into the tries and bitmaps. Holes come last, so that a prefix that is both is a hole.
+fn fill(ebpf: &mut Ebpf, request: &Request) -> Result<(), BpfError> {
+    let watches = request.watches.iter().zip(0..).map(|(prefix, index)| (*prefix, index));
+    let entries: Vec<(IpNet, u32)> = watches.chain(request.holes.iter().map(|hole| (*hole, WATCH_NONE))).collect();
+    let mut trie4: LpmTrie<&mut MapData, [u8; 4], u32> = map_mut(ebpf, "WATCHES4")?;
+    for (prefix, watch) in &entries {
+        if let IpNet::V4(prefix) = prefix {
+            let key = Key::new(u32::from(prefix.prefix_len()), prefix.network().octets());
+            trie4.insert(&key, watch, 0).map_err(BpfError::map("fill", "WATCHES4"))?;
+        }
+    }
+    let mut trie6: LpmTrie<&mut MapData, [u8; 16], u32> = map_mut(ebpf, "WATCHES6")?;
+    for (prefix, watch) in &entries {
+        if let IpNet::V6(prefix) = prefix {
+            let key = Key::new(u32::from(prefix.prefix_len()), prefix.network().octets());
+            trie6.insert(&key, watch, 0).map_err(BpfError::map("fill", "WATCHES6"))?;
+        }
+    }
+    let (v4, v6): (Vec<IpNet>, Vec<IpNet>) = request.watches.iter().partition(|prefix| matches!(prefix, IpNet::V4(_)));
+    for (name, prefixes) in [("BITMAP4", v4), ("BITMAP6", v6)] {
+        let mut map: Array<&mut MapData, super::request::Bitmap> = map_mut(ebpf, name)?;
+        map.set(0, bitmap(prefixes.into_iter()), 0).map_err(BpfError::map("fill", name))?;
+    }
+    Ok(())
+}
+
+/// A map of the object, as what it is.
+pub(super) fn map_mut<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<T, BpfError>
+where
+    T: TryFrom<&'a mut aya::maps::Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf.map_mut(name).ok_or(BpfError::NoMap(name))?;
+    T::try_from(map).map_err(BpfError::map("open", name))
+}
+
+/// Loads a program into the kernel and, if asked, attaches it. What cannot be is said in the status; only the want of
+/// privilege, which would fail all of them alike, is an error.
+pub(super) fn start(loaded: &mut Loaded, program: Program, attach: bool) -> Result<HookStatus, BpfError> {
+    let refused =
+        |reason: String| Ok(HookStatus { program, name: program.hook(), attached: false, note: Some(reason) });
+    if !loaded.layout.has_target(program) {
+        return refused("this kernel does not have it".into());
+    }
+    let lacking = loaded.layout.lacking(program);
+    if !lacking.is_empty() {
+        return refused(format!("this kernel has no usable {}", lacking.join(", ")));
+    }
+    match load_and_attach(loaded, program, attach) {
+        Ok(()) => Ok(HookStatus { program, name: program.hook(), attached: true, note: None }),
+        Err(error) => {
+            let code = io_error(&error);
+            // A kernel may refuse trampolines to everybody, root too; a tracepoint is refused for want of privilege.
+            if program != Program::FibRules
+                && let Some(code) = code.filter(|code| is_privilege(*code))
+            {
+                return Err(BpfError::Privilege { source: io::Error::from_raw_os_error(code) });
+            }
+            refused(reason(program, &error))
+        }
+    }
+}
+
+fn load_and_attach(loaded: &mut Loaded, program: Program, attach: bool) -> Result<(), ProgramError> {
+    let Loaded { ebpf, btf, .. } = loaded;
+    let handle = ebpf.program_mut(program.symbol()).ok_or(ProgramError::UnexpectedProgramType)?;
+    if program == Program::FibRules {
+        let handle: &mut FExit = handle.try_into()?;
+        handle.load(program.hook(), btf)?;
+        if attach {
+            handle.attach()?;
+        }
+    } else {
+        let handle: &mut BtfTracePoint = handle.try_into()?;
+        handle.load(program.hook(), btf)?;
+        if attach {
+            handle.attach()?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Reading the counts out of the kernel's maps.
+
+use std::collections::HashMap;
+
+use aya::{
+    Ebpf,
+    maps::{Map, MapData, PerCpuArray, PerCpuHashMap},
+};
+use vpnfix_common::{
+    DestinationKey, LookupKey as RawLookupKey, PacketKey as RawPacketKey, Tally as RawTally, Walk, counter,
+};
+
+use super::BpfError;
+use crate::core::{
+    decode,
+    observation::{DecodeError, LookupKey, Losses, Tally, Totals},
+};
+
+/// All maps, the CPUs' shares added up.
+pub(super) fn read(ebpf: &Ebpf) -> Result<Totals, BpfError> {
+    let mut undecodable = 0;
+    let mut decoded = |error: DecodeError| {
+        tracing::debug!("undecodable key: {error}");
+        undecodable += 1;
+    };
+    let mut lookups = HashMap::new();
+    for (key, tally) in entries::<{ size_of::<RawLookupKey>() }>(ebpf, "LOOKUPS")? {
+        match decode::lookup_key(&key) {
+            Ok(key) => merge(lookups.entry(key).or_default(), &tally),
+            Err(error) => decoded(error),
+        }
+    }
+    for (key, tally) in waiting_misses(ebpf)?.into_iter().filter_map(|walk| walk.map_err(&mut decoded).ok()).flatten() {
+        merge(lookups.entry(key).or_default(), &tally);
+    }
+    let mut packets = HashMap::new();
+    for (key, tally) in entries::<{ size_of::<RawPacketKey>() }>(ebpf, "PACKETS")? {
+        match decode::packet_key(&key) {
+            Ok(key) => merge(packets.entry(key).or_default(), &tally),
+            Err(error) => decoded(error),
+        }
+    }
+    let mut destinations = Vec::new();
+    for (key, tally) in entries::<{ size_of::<DestinationKey>() }>(ebpf, "DESTINATIONS")? {
+        match decode::destination_key(&key) {
+            Ok(mut total) => {
+                total.tally = tally;
+                destinations.push(total);
+            }
+            Err(error) => decoded(error),
+        }
+    }
+    let mut totals = Totals {
+        lookups: lookups.into_iter().collect(),
+        packets: packets.into_iter().collect(),
+        destinations,
+        losses: losses(ebpf)?,
+    };
+    totals.losses.undecodable_records = undecodable;
+    totals.lookups.sort_unstable_by_key(|(key, _)| *key);
+    totals.packets.sort_unstable_by_key(|(key, _)| *key);
+    totals.destinations.sort_unstable_by_key(|total| (total.netns, total.address, total.ifindex, total.packets));
+    Ok(totals)
+}
+
+/// The misses that wait for a hit which may never come. (Read after the counted ones: one that is counted meanwhile
+/// is then missed this once, and not counted twice.)
+fn waiting_misses(ebpf: &Ebpf) -> Result<Vec<Result<Vec<(LookupKey, Tally)>, DecodeError>>, BpfError> {
+    let map = map(ebpf, "WALK4")?;
+    let map: PerCpuArray<&MapData, Walk> = PerCpuArray::try_from(map).map_err(BpfError::map("open", "WALK4"))?;
+    let walks = map.get(&0, 0).map_err(BpfError::map("read", "WALK4"))?;
+    let misses = walks.iter().map(|walk| {
+        let (keys, time) = decode::waiting_misses(walk)?;
+        let tally = Tally { count: 1, bytes: 0, first_ns: time, last_ns: time };
+        Ok(keys.into_iter().map(|key| (key, tally)).collect())
+    });
+    Ok(misses.collect())
+}
+
+fn entries<const N: usize>(ebpf: &Ebpf, name: &'static str) -> Result<Vec<([u8; N], Tally)>, BpfError> {
+    let map = map(ebpf, name)?;
+    let map: PerCpuHashMap<&MapData, [u8; N], RawTally> =
+        PerCpuHashMap::try_from(map).map_err(BpfError::map("open", name))?;
+    let mut entries = Vec::new();
+    for entry in map.iter() {
+        let (key, shares) = entry.map_err(BpfError::map("read", name))?;
+        let mut sum = Tally::default();
+        for share in shares.iter().filter(|share| share.count != 0) {
+            let RawTally { count, bytes, first_ns, last_ns } = *share;
+            merge(&mut sum, &Tally { count, bytes, first_ns, last_ns });
+        }
+        // Another CPU has made the entry and not counted yet.
+        if sum.count != 0 {
+            entries.push((key, sum));
+        }
+    }
+    Ok(entries)
+}
+
+fn merge(sum: &mut Tally, share: &Tally) {
+    sum.first_ns = match (sum.first_ns, share.first_ns) {
+        (0, first) | (first, 0) => first,
+        (one, other) => one.min(other),
+    };
+    sum.last_ns = sum.last_ns.max(share.last_ns);
+    sum.count += share.count;
+    sum.bytes += share.bytes;
+}
+
+fn losses(ebpf: &Ebpf) -> Result<Losses, BpfError> {
+    let map = map(ebpf, "COUNTERS")?;
+    let map: PerCpuArray<&MapData, u64> = PerCpuArray::try_from(map).map_err(BpfError::map("open", "COUNTERS"))?;
+    let count = |index| -> Result<u64, BpfError> {
+        Ok(map.get(&index, 0).map_err(BpfError::map("read", "COUNTERS"))?.iter().sum())
+    };
+    Ok(Losses {
+        events_lost: count(counter::RING_FULL)?,
+        lookups_uncounted: count(counter::LOOKUPS_UNCOUNTED)?,
+        packets_uncounted: count(counter::PACKETS_UNCOUNTED)?,
+        destinations_uncounted: count(counter::DESTINATIONS_UNCOUNTED)?,
+        outcomes_untracked: count(counter::OUTCOMES_UNTRACKED)?,
+        unreadable_packets: count(counter::UNREADABLE_PACKETS)?,
+        undecodable_records: 0,
+        hook_runs_skipped: 0,
+        other_netns: count(counter::OTHER_NETNS)?,
+        own_queries: count(counter::OWN_QUERIES)?,
+    })
+}
+
+fn map<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Map, BpfError> {
+    ebpf.map(name).ok_or(BpfError::NoMap(name))
+}

@@ -1,0 +1,161 @@
+//! The running tracer.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use aya::maps::{Array, MapData, RingBuf};
+use aya_log::EbpfLogger;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    BpfError, HookStatus, Program, Request,
+    load::{self, Loaded, map_mut},
+    totals,
+};
+use crate::core::{
+    decode,
+    observation::{Observation, Totals},
+};
+
+/// Programs attached to the kernel. Dropping it detaches them.
+pub struct Tracer {
+    loaded: Loaded,
+    events: RingBuf<MapData>,
+    /// Readiness of `events`, made at the first wait, as it needs a runtime.
+    readiness: Option<AsyncFd<OwnedFd>>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    hooks: Vec<HookStatus>,
+    undecodable: u64,
+}
+
+impl Tracer {
+    /// Loads the programs, attaches them and starts to count.
+    ///
+    /// The hooks for IPv4 tables and for transmitted packets must attach; of the others the status tells.
+    ///
+    /// # Errors
+    ///
+    /// See [`BpfError`].
+    pub fn attach(request: &Request) -> Result<Self, BpfError> {
+        let mut loaded = load::load(request)?;
+        let events = loaded.ebpf.take_map("EVENTS").ok_or(BpfError::NoMap("EVENTS"))?;
+        let events = RingBuf::try_from(events).map_err(BpfError::map("open", "EVENTS"))?;
+        let logger = match request.log_level {
+            0 => None,
+            _ => EbpfLogger::init(&mut loaded.ebpf)
+                .inspect_err(|error| tracing::warn!("the eBPF programs' log cannot be read: {error}"))
+                .ok(),
+        };
+        let mut hooks = Vec::new();
+        for program in Program::ALL {
+            hooks.push(start(&mut loaded, program, request)?);
+        }
+        Ok(Self { loaded, events, readiness: None, logger, hooks, undecodable: 0 })
+    }
+
+    /// Every hook and whether it is attached.
+    #[must_use]
+    pub fn hooks(&self) -> &[HookStatus] {
+        &self.hooks
+    }
+
+    /// Are outcomes of whole IPv4 walks seen (`fexit` of `__fib_lookup`), where there are custom rules?
+    #[must_use]
+    pub fn knows_outcomes(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.program == Program::FibRules && hook.attached)
+    }
+
+    /// Waits until something was seen, and puts all of it into `into`.
+    ///
+    /// May be cancelled at any time: what is not delivered by then stays for the next call.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Wait`].
+    pub async fn next(&mut self, into: &mut Vec<Observation>) -> Result<(), BpfError> {
+        let before = into.len();
+        loop {
+            // The readiness is edge-triggered: what came before the wait is no edge.
+            self.drain(into)?;
+            if into.len() > before {
+                return Ok(());
+            }
+            if self.readiness.is_none() {
+                let events = self.events.as_fd().try_clone_to_owned().map_err(BpfError::Wait)?;
+                let readiness = AsyncFd::register_with_interest(events, Interest::READABLE).map_err(BpfError::Wait)?;
+                self.readiness = Some(readiness);
+                continue;
+            }
+            let Some(readiness) = &self.readiness else { continue };
+            let mut ready = readiness.readable().await.map_err(BpfError::Wait)?;
+            // Cleared before the buffer is emptied: an event that comes meanwhile makes it ready again.
+            ready.clear_ready();
+        }
+    }
+
+    /// Puts all that was seen so far into `into`, without waiting. Records that make no sense are counted
+    /// ([`crate::core::observation::Losses::undecodable_records`]).
+    ///
+    /// # Errors
+    ///
+    /// None so far; the kernel's buffer is memory.
+    pub fn drain(&mut self, into: &mut Vec<Observation>) -> Result<(), BpfError> {
+        while let Some(record) = self.events.next() {
+            match decode::observation(&record) {
+                Ok(observation) => into.push(observation),
+                Err(error) => {
+                    tracing::debug!("undecodable record: {error}");
+                    self.undecodable += 1;
+                }
+            }
+        }
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+        Ok(())
+    }
+
+    /// Everything counted since the tracer was attached.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Map`] or [`BpfError::NoMap`].
+    pub fn totals(&self) -> Result<Totals, BpfError> {
+        let mut totals = totals::read(&self.loaded.ebpf)?;
+        totals.losses.undecodable_records += self.undecodable;
+        totals.losses.hook_runs_skipped = self.hooks.iter().filter_map(|hook| self.skipped_runs(hook.program)).sum();
+        Ok(totals)
+    }
+
+    /// How often the kernel skipped a program since it would have interrupted itself; unknown before 5.12.
+    fn skipped_runs(&self, program: Program) -> Option<u64> {
+        let handle = self.loaded.ebpf.program(program.symbol())?;
+        let fd = handle.fd().ok()?.as_fd();
+        recursion_misses(fd)
+    }
+}
+
+/// From the program's `fdinfo` (`bpf_prog_show_fdinfo`, `kernel/bpf/syscall.c`).
+fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
+    use std::os::fd::AsRawFd as _;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+}
+
+fn start(loaded: &mut Loaded, program: Program, request: &Request) -> Result<HookStatus, BpfError> {
+    if program == Program::FibRules && !request.use_fexit {
+        let note = Some("not asked for".into());
+        return Ok(HookStatus { program, name: program.hook(), attached: false, note });
+    }
+    let mut status = load::start(loaded, program, true)?;
+    if !status.attached && program.is_required() {
+        return Err(BpfError::Required { program, reason: status.note.unwrap_or_default() });
+    }
+    if status.attached && program == Program::FibRules {
+        let mut known: Array<&mut MapData, u32> = map_mut(&mut loaded.ebpf, "OUTCOMES_KNOWN")?;
+        known.set(0, 1, 0).map_err(BpfError::map("fill", "OUTCOMES_KNOWN"))?;
+    }
+    if status.attached && program == Program::FibTable && request.query_thread.is_some() && !loaded.knows_queries {
+        status.note = Some("own queries are told by their thread alone: /proc/kallsyms hides its addresses".into());
+    }
+    Ok(status)
+}
