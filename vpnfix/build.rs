@@ -49,8 +49,9 @@ fn find_linker() -> Result<()> {
     if folders.iter().any(|folder| folder.join("bpf-linker").is_file()) {
         return Ok(());
     }
-    let cargo_home =
-        env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
     let Some(bin) = cargo_home.map(|home| home.join("bin")).filter(|bin| bin.join("bpf-linker").is_file()) else {
         bail!("bpf-linker is not installed: {WHAT_TO_DO}");
     };

@@ -96,7 +96,9 @@ pub fn destination_key(bytes: &[u8]) -> Result<DestinationTotal, DecodeError> {
 /// See [`DecodeError`].
 pub fn waiting_misses(walk: &vpnfix_common::Walk) -> Result<(Vec<LookupKey>, u64), DecodeError> {
     let waiting = walk.waiting as usize;
-    let Some(tables) = walk.tables.get(..waiting) else { return Err(unknown("number of waiting misses", walk.waiting)) };
+    let Some(tables) = walk.tables.get(..waiting) else {
+        return Err(unknown("number of waiting misses", walk.waiting));
+    };
     let raw = walk.sighting.key;
     let keys = tables.iter().map(|table| {
         Ok(LookupKey {

@@ -81,7 +81,9 @@ mod tests {
 
     #[test]
     fn hidden_or_broken_tables_give_nothing() {
-        for table in ["", "garbage\n\n0 t\nzz t x", "0000000000000000 t inet_rtm_getroute\n0000000000000000 t __do_softirq\n"] {
+        for table in
+            ["", "garbage\n\n0 t\nzz t x", "0000000000000000 t inet_rtm_getroute\n0000000000000000 t __do_softirq\n"]
+        {
             assert_eq!(find(table), None, "{table}");
         }
     }

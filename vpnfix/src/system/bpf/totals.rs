@@ -6,12 +6,14 @@ use aya::{
     Ebpf,
     maps::{Map, MapData, PerCpuArray, PerCpuHashMap},
 };
-use vpnfix_common::{DestinationKey, LookupKey as RawLookupKey, PacketKey as RawPacketKey, Tally as RawTally, Walk, counter};
+use vpnfix_common::{
+    DestinationKey, LookupKey as RawLookupKey, PacketKey as RawPacketKey, Tally as RawTally, Walk, counter,
+};
 
 use super::BpfError;
 use crate::core::{
     decode,
-    observation::{DecodeError, Losses, LookupKey, Tally, Totals},
+    observation::{DecodeError, LookupKey, Losses, Tally, Totals},
 };
 
 /// All maps, the CPUs' shares added up.
