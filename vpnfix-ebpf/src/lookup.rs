@@ -113,9 +113,7 @@ pub fn compare(key: &OutcomeKey, outcome: Outcome, now: u64) -> Comparison {
     // SAFETY: nothing deletes an element. Another CPU may write it meanwhile; then one of the two tells the change.
     unsafe {
         let previous = (*last).outcome;
-        if previous.table == outcome.table
-            && previous.ifindex == outcome.ifindex
-            && previous.outcome == outcome.outcome
+        if previous.table == outcome.table && previous.ifindex == outcome.ifindex && previous.outcome == outcome.outcome
             || now.wrapping_sub((*last).told_ns) < CHANGE_INTERVAL_NS
         {
             return Comparison::Same;

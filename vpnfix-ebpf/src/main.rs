@@ -5,7 +5,10 @@
 //! hooks are in [`fib4`], [`fib6`], [`transmit`] and [`tcp`].
 #![no_std]
 #![no_main]
-#![expect(missing_docs, reason = "aya's macros wrap each program in a function of their own, without its documentation")]
+#![expect(
+    missing_docs,
+    reason = "aya's macros wrap each program in a function of their own, without its documentation"
+)]
 
 mod fib4;
 mod fib6;

@@ -1,11 +1,6 @@
 //! vpnfix's own questions to the kernel, which must not be taken for traffic.
 
-use aya_ebpf::{
-    EbpfContext, Global,
-    helpers::generated::bpf_get_stack,
-    macros::map,
-    maps::PerCpuArray,
-};
+use aya_ebpf::{EbpfContext, Global, helpers::generated::bpf_get_stack, macros::map, maps::PerCpuArray};
 
 use crate::offsets::{
     GETROUTE4_END, GETROUTE4_START, GETROUTE6_END, GETROUTE6_START, QUERY_THREAD, SOFTIRQ_END, SOFTIRQ_START,

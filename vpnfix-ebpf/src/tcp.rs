@@ -11,8 +11,8 @@ use crate::{
     flow::{BGP_PORT, TCP},
     maps::{EVENTS, bump},
     offsets::{
-        SK_PROTOCOL, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET, SKC_NUM, SKC_RCV_SADDR, SKC_V6_DADDR,
-        SKC_V6_RCV_SADDR, address4, load, load_address6, netns_inode,
+        SK_PROTOCOL, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET, SKC_NUM, SKC_RCV_SADDR, SKC_V6_DADDR, SKC_V6_RCV_SADDR,
+        address4, load, load_address6, netns_inode,
     },
     task,
 };
@@ -61,12 +61,7 @@ fn send(flow: FlowAddresses, netns: u32, old_state: u8, new_state: u8) {
     };
     let event: &mut MaybeUninit<TcpEvent> = &mut entry;
     event.write(TcpEvent {
-        header: EventHeader {
-            abi: ABI_VERSION,
-            kind: event_kind::TCP,
-            size: size_of::<TcpEvent>() as u32,
-            time_ns,
-        },
+        header: EventHeader { abi: ABI_VERSION, kind: event_kind::TCP, size: size_of::<TcpEvent>() as u32, time_ns },
         flow,
         netns,
         old_state,

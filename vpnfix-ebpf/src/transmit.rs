@@ -128,8 +128,7 @@ unsafe fn packet6(header_address: u64) -> Option<(FlowAddresses, u32, u8)> {
     };
     let watch = watched6(&destination)?;
     // SAFETY: as above.
-    let (source, [_, _, protocol, _]) =
-        unsafe { (read::<16>(header_address + 8)?, read::<4>(header_address + 4)?) };
+    let (source, [_, _, protocol, _]) = unsafe { (read::<16>(header_address + 8)?, read::<4>(header_address + 4)?) };
     let mut flow =
         FlowAddresses { source, destination, source_port: 0, destination_port: 0, protocol, family: 6, _pad: [0; 2] };
     // SAFETY: as above.
@@ -147,8 +146,8 @@ unsafe fn read_transport(flow: &mut FlowAddresses, address: u64) -> u8 {
         flow.destination_port = u16::from_be_bytes([bytes[2], bytes[3]]);
         return marks(flow);
     }
-    let is_echo = (flow.protocol == ICMP && bytes[0] == ECHO_REQUEST)
-        || (flow.protocol == ICMP6 && bytes[0] == ECHO_REQUEST6);
+    let is_echo =
+        (flow.protocol == ICMP && bytes[0] == ECHO_REQUEST) || (flow.protocol == ICMP6 && bytes[0] == ECHO_REQUEST6);
     let probe = PROBE_ICMP_ID.load();
     if is_echo && probe != 0 && u32::from(u16::from_be_bytes([bytes[4], bytes[5]])) == probe {
         return flag::PROBE;

@@ -81,7 +81,9 @@ impl Tracer {
             }
             if self.readiness.is_none() {
                 let events = self.events.as_fd().try_clone_to_owned().map_err(BpfError::Wait)?;
-                let readiness = AsyncFd::register_with_interest(events, Interest::READABLE).map_err(BpfError::Wait)?;
+                // SAFETY: an `OwnedFd` names the same open file for as long as it lives.
+                let readiness = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }
+                    .map_err(|error| BpfError::Wait(error.into()))?;
                 self.readiness = Some(readiness);
                 continue;
             }
