@@ -3,7 +3,11 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::wait;
@@ -67,10 +71,17 @@ impl Run {
     ///
     /// If it does not come.
     pub fn finish(child: Child, arguments: &[&str]) -> Self {
-        let id = child.id();
-        let reader = std::thread::spawn(move || child.wait_with_output());
-        let what = format!("the end of vpnfix {} (process {id})", arguments.join(" "));
-        wait::until(&what, || reader.is_finished().then_some(()));
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+        let reader = thread::spawn(move || child.wait_with_output());
+        let deadline = Instant::now() + wait::DEADLINE;
+        while !reader.is_finished() {
+            if Instant::now() > deadline {
+                // Not yet waited for, so the number is still its own. The lab takes itself down on this signal.
+                let _ = kill(pid, Signal::SIGTERM);
+                panic!("vpnfix {}: no end within {} s", arguments.join(" "), wait::DEADLINE.as_secs());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         let output = reader.join().expect("the reader panicked").expect("vpnfix could not be waited for");
         Self {
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),

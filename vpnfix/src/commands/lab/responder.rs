@@ -81,7 +81,11 @@ pub fn stop_all(names: &Names) -> anyhow::Result<()> {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => return Err(errno).with_context(|| format!("end process {pid}")),
             }
-            if Instant::now() > deadline {
+            let now = Instant::now();
+            if now > deadline + END_WITHIN {
+                bail!("process {pid} does not end");
+            }
+            if now > deadline {
                 signal = Signal::SIGKILL;
             }
             thread::sleep(Duration::from_millis(10));
