@@ -221,7 +221,7 @@ fn every_datagram_of_a_hijacked_peer_is_counted() {
     assert_eq!(bytes, SENT * (20 + 8 + 6));
     // The far namespace looked up each as it came in.
     assert_eq!(lookups(&totals, |key| key.netns.is_some_and(|found| found != netns)), 0);
-    assert!(totals.losses.other_netns >= SENT, "{:?}", totals.losses);
+    assert!(totals.passed_over.other_netns >= SENT, "{:?}", totals.losses);
     let peer = totals.destinations.iter().filter(|total| total.address.to_string() == PEER && total.ifindex == wan);
     assert_eq!(peer.map(|total| total.tally.count).sum::<u64>(), 2 * SENT);
     assert_nothing_lost(&totals);
@@ -375,7 +375,7 @@ fn own_queries_are_left_out_and_all_else_is_not() {
     // Another process's query counts: it is a lookup, though no packet.
     run("ip", &format!("netns exec {} ip route get {PEER}", scene.here));
     let totals = tracer.totals().unwrap();
-    assert!(totals.losses.own_queries >= 50, "{:?}", totals.losses);
+    assert!(totals.passed_over.own_queries >= 50, "{:?}", totals.losses);
     let wan = scene.ifindex("wan0");
     let expected = if by_stack { 7 + 1 } else { 1 };
     assert_eq!(lookups(&totals, |key| is_hit(key, WRONG_TABLE, wan)), expected, "{totals:#?}");

@@ -64,6 +64,8 @@ pub enum Standing {
     Bound,
     /// A question of the kernel's own, such as source validation.
     Internal,
+    /// The hook cannot tell whose it is: without a nexthop there is no device, and so no namespace.
+    NamespaceUnknown,
     /// No tunnel's traffic.
     Unjudged,
 }
@@ -85,6 +87,9 @@ impl View<'_> {
         // The table's answer to "no route" looks the same in IPv6 as that of an unreachable route.
         if key.hook == Hook::Fib6Table && key.outcome != LookupOutcome::Hit {
             return Standing::Step;
+        }
+        if key.netns.is_none() {
+            return Standing::NamespaceUnknown;
         }
         let Some(ifindex) = key.ifindex else { return Standing::Wrong };
         let family = match watch.prefix {

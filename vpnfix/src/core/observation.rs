@@ -254,8 +254,10 @@ pub struct Totals {
     pub packets: Vec<(PacketKey, Tally)>,
     /// Lookups and packets by destination, as far as there was room.
     pub destinations: Vec<DestinationTotal>,
-    /// What was lost or left out.
+    /// What was lost.
     pub losses: Losses,
+    /// What was left out.
+    pub passed_over: PassedOver,
 }
 
 /// Count of one destination.
@@ -275,7 +277,7 @@ pub struct DestinationTotal {
     pub tally: Tally,
 }
 
-/// What did not get into the counts, or was left out on purpose. All zero but the last two on a good day.
+/// What was lost. All zero on a good day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Losses {
     /// Events that user space was not told of (the counts still hold).
@@ -292,13 +294,18 @@ pub struct Losses {
     pub unreadable_packets: u64,
     /// Records of the kernel side that could not be decoded.
     pub undecodable_records: u64,
-    /// Runs of a program that the kernel skipped because they would have interrupted the same program on the same CPU
-    /// (a softirq's lookup amid a process's). Mostly about traffic that is not watched: an upper bound of what is missing.
-    pub hook_runs_skipped: u64,
+}
+
+/// What is in no count without being lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PassedOver {
     /// Lookups of other namespaces, left out.
     pub other_netns: u64,
     /// vpnfix's own queries, left out.
     pub own_queries: u64,
+    /// Runs of a program that the kernel skipped because they would have interrupted the same program on the same CPU
+    /// (a softirq's lookup amid a process's). Most are about traffic that is not watched: the counts lack at most these.
+    pub hook_runs_skipped: u64,
 }
 
 /// A record of the kernel side that makes no sense.

@@ -165,6 +165,7 @@ impl Teller {
             destinations: destination_counts(view, totals),
             verdicts,
             lost: totals.losses,
+            passed_over: totals.passed_over,
         }
     }
 

@@ -141,19 +141,20 @@ fn cause(out: &mut String, group: &[&Finding], palette: Palette) {
 
 /// One sentence that says what is wrong.
 fn sentence(finding: &Finding, count: usize) -> String {
-    let what = if count == 1 { "A destination".to_string() } else { format!("{count} destinations") };
+    let (what, it) =
+        if count == 1 { ("A destination".to_string(), "it") } else { (format!("{count} destinations"), "them") };
     let device = finding.actual.device.as_deref().unwrap_or("nothing");
     match finding.reason {
         Reason::HijackedByRule => {
-            format!("{what} of the tunnel: a policy rule sends it out of {device} before table main is asked")
+            format!("{what} of a tunnel: a policy rule sends {it} out of {device} before table main is asked")
         }
-        Reason::ShadowedByRoute => format!("{what} of the tunnel: a better route of the same table leads to {device}"),
-        Reason::UnreachableRule => format!("{what} of the tunnel: a policy rule refuses it"),
-        Reason::UnreachableRoute => format!("{what} of the tunnel: a route refuses it"),
-        Reason::NoRoute => format!("{what} of the tunnel: no route at all"),
-        Reason::TunnelDown => format!("{what} of the tunnel: its interface is down, so it leaves by {device}"),
+        Reason::ShadowedByRoute => format!("{what} of a tunnel: a better route of the same table leads to {device}"),
+        Reason::UnreachableRule => format!("{what} of a tunnel: a policy rule refuses {it}"),
+        Reason::UnreachableRoute => format!("{what} of a tunnel: a route refuses {it}"),
+        Reason::NoRoute => format!("{what} of a tunnel: no route at all"),
+        Reason::TunnelDown => format!("{what} of a tunnel whose interface is down: out of {device}"),
         Reason::ReversePath => "Packets that come in by the tunnel: source validation drops them".into(),
-        Reason::Unexplained => format!("{what} of the tunnel: the kernel's answer cannot be explained from its rules"),
+        Reason::Unexplained => format!("{what} of a tunnel: the kernel's answer cannot be explained from its rules"),
     }
 }
 

@@ -69,7 +69,7 @@ fn ladder(out: &mut String, confirmation: &Confirmation, palette: Palette) {
         let state = match rung.state {
             RungState::Confirmed => palette.good("confirmed"),
             RungState::Failed => palette.bad("failed   "),
-            RungState::NotSeen | RungState::NotApplicable if rung.required => palette.doubtful("not seen "),
+            RungState::NotSeen if rung.required => palette.doubtful("not seen "),
             RungState::NotSeen | RungState::NotApplicable => palette.faint("not seen "),
         };
         let _ = writeln!(out, "    {state}  {}: {}", rung_name(rung.name), rung.evidence);

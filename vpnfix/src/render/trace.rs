@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Palette, counted, table_name};
 use crate::core::live::{Standing, Verdict};
-use crate::core::observation::{LookupKind, Losses};
+use crate::core::observation::{LookupKind, Losses, TcpState};
 use crate::core::report::trace::{
     EgressLine, FlowReport, LookupLine, LookupResult, Start, Summary, TcpLine, TraceLine, VerdictLine,
 };
@@ -61,7 +61,7 @@ fn flow_words(flow: &FlowReport) -> String {
     )
 }
 
-fn marks(standing: Standing, bound: bool, probe: bool, kind: Option<LookupKind>, palette: Palette) -> String {
+fn marks(standing: Standing, traits: Traits, kind: Option<LookupKind>, palette: Palette) -> String {
     let mut words = Vec::new();
     words.push(match standing {
         Standing::Right => palette.good("right"),
@@ -70,12 +70,16 @@ fn marks(standing: Standing, bound: bool, probe: bool, kind: Option<LookupKind>,
         Standing::Provisional => palette.doubtful("provisional"),
         Standing::Bound => palette.faint("bound"),
         Standing::Internal => palette.faint("source validation"),
+        Standing::NamespaceUnknown => palette.faint("namespace unknown"),
         Standing::Unjudged => String::new(),
     });
-    if bound && standing != Standing::Bound {
+    if traits.bgp {
+        words.push("bgp".into());
+    }
+    if traits.bound && standing != Standing::Bound {
         words.push("bound".into());
     }
-    if probe {
+    if traits.probe {
         words.push("probe".into());
     }
     if kind == Some(LookupKind::Input) {
@@ -83,6 +87,14 @@ fn marks(standing: Standing, bound: bool, probe: bool, kind: Option<LookupKind>,
     }
     words.retain(|word| !word.is_empty());
     words.join(" ")
+}
+
+/// What sets a flow apart.
+#[derive(Clone, Copy)]
+struct Traits {
+    bgp: bool,
+    bound: bool,
+    probe: bool,
 }
 
 fn lookup(line: &LookupLine, palette: Palette) -> String {
@@ -103,7 +115,7 @@ fn lookup(line: &LookupLine, palette: Palette) -> String {
         clock(&line.time),
         flow_words(&line.flow),
         table_name(line.table),
-        marks(line.standing, line.bound, line.probe, Some(line.kind), palette),
+        marks(line.standing, Traits { bgp: line.bgp, bound: line.bound, probe: line.probe }, Some(line.kind), palette),
         palette.faint(format!("[{} {}]", line.task.name, line.task.pid)),
     )
 }
@@ -116,18 +128,37 @@ fn egress(line: &EgressLine, palette: Palette) -> String {
         flow_words(&line.flow),
         line.device,
         line.bytes,
-        marks(line.standing, line.bound, line.probe, None, palette),
+        marks(line.standing, Traits { bgp: line.bgp, bound: line.bound, probe: line.probe }, None, palette),
     )
 }
 
 fn tcp(line: &TcpLine, palette: Palette) -> String {
     format!(
-        "{}  tcp      {}  {:?} -> {}\n",
+        "{}  tcp      {}  {} -> {}\n",
         clock(&line.time),
         flow_words(&line.flow),
-        line.old,
-        palette.strong(format!("{:?}", line.new)),
+        tcp_state(line.old),
+        palette.strong(tcp_state(line.new)),
     )
+}
+
+/// The names of RFC 9293, as `ss` and `netstat` have them; the last two are Linux's own.
+fn tcp_state(state: TcpState) -> &'static str {
+    match state {
+        TcpState::Established => "ESTABLISHED",
+        TcpState::SynSent => "SYN-SENT",
+        TcpState::SynReceived => "SYN-RECEIVED",
+        TcpState::FinWait1 => "FIN-WAIT-1",
+        TcpState::FinWait2 => "FIN-WAIT-2",
+        TcpState::TimeWait => "TIME-WAIT",
+        TcpState::Close => "CLOSED",
+        TcpState::CloseWait => "CLOSE-WAIT",
+        TcpState::LastAck => "LAST-ACK",
+        TcpState::Listen => "LISTEN",
+        TcpState::Closing => "CLOSING",
+        TcpState::NewSynReceived => "NEW-SYN-RECEIVED",
+        TcpState::BoundInactive => "BOUND-INACTIVE",
+    }
 }
 
 fn verdict_word(verdict: Verdict, palette: Palette) -> String {
@@ -158,7 +189,7 @@ fn verdict(line: &VerdictLine, palette: Palette) -> String {
 fn summary(summary: &Summary, palette: Palette) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "\n{}", palette.strong(format!("Seen in {:.1} s", summary.seconds)));
-    for count in &summary.lookups {
+    for count in summary.lookups.iter().filter(|count| count.standing != Standing::Step) {
         let device = count.device.as_deref().unwrap_or("-");
         let _ = writeln!(
             out,
@@ -166,7 +197,12 @@ fn summary(summary: &Summary, palette: Palette) -> String {
             count.count,
             count.prefix.to_string(),
             table_name(count.table),
-            marks(count.standing, count.bound, count.probe, Some(count.kind), palette),
+            marks(
+                count.standing,
+                Traits { bgp: count.bgp, bound: count.bound, probe: count.probe },
+                Some(count.kind),
+                palette
+            ),
         );
     }
     for count in &summary.packets {
@@ -177,7 +213,7 @@ fn summary(summary: &Summary, palette: Palette) -> String {
             count.prefix.to_string(),
             count.device,
             count.bytes,
-            marks(count.standing, count.bound, count.probe, None, palette),
+            marks(count.standing, Traits { bgp: count.bgp, bound: count.bound, probe: count.probe }, None, palette),
         );
     }
     if summary.verdicts.is_empty() {
@@ -201,6 +237,12 @@ fn summary(summary: &Summary, palette: Palette) -> String {
         let _ = writeln!(out, "{}  {}  {told}", verdict_word(verdict.verdict, palette), verdict.prefix);
     }
     let _ = writeln!(out, "{}", losses(&summary.lost, palette));
+    let skipped = summary.passed_over.hook_runs_skipped;
+    if skipped > 0 {
+        let told =
+            format!("the kernel skipped {} amid others: the counts lack at most these", counted(skipped, "event"));
+        let _ = writeln!(out, "{}", palette.faint(told));
+    }
     out
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Outcome;
 use crate::core::live::{Standing, Verdict};
 use crate::core::model::{HostFacts, Netns};
-use crate::core::observation::{Hook, LookupKind, Losses, Occasion, TcpState};
+use crate::core::observation::{Hook, LookupKind, Losses, Occasion, PassedOver, TcpState};
 
 /// Name of the schema.
 pub const SCHEMA: &str = "vpnfix.trace/1";
@@ -259,8 +259,10 @@ pub struct Summary {
     pub destinations: Vec<DestinationCount>,
     /// The worst verdict on each judged prefix of which something was seen.
     pub verdicts: Vec<PrefixVerdict>,
-    /// What was lost or left out.
+    /// What was lost.
     pub lost: Losses,
+    /// What was left out.
+    pub passed_over: PassedOver,
 }
 
 /// Lookups of one key.

@@ -13,7 +13,7 @@ use vpnfix_common::{
 use super::BpfError;
 use crate::core::{
     decode,
-    observation::{DecodeError, LookupKey, Losses, Tally, Totals},
+    observation::{DecodeError, LookupKey, Losses, PassedOver, Tally, Totals},
 };
 
 /// All maps, the CPUs' shares added up.
@@ -55,6 +55,7 @@ pub(super) fn read(ebpf: &Ebpf) -> Result<Totals, BpfError> {
         packets: packets.into_iter().collect(),
         destinations,
         losses: losses(ebpf)?,
+        passed_over: passed_over(ebpf)?,
     };
     totals.losses.undecodable_records = undecodable;
     totals.lookups.sort_unstable_by_key(|(key, _)| *key);
@@ -107,12 +108,24 @@ fn merge(sum: &mut Tally, share: &Tally) {
     sum.bytes += share.bytes;
 }
 
-fn losses(ebpf: &Ebpf) -> Result<Losses, BpfError> {
+/// One of the counters of losses and skips, all CPUs together.
+fn counter_of(ebpf: &Ebpf, index: u32) -> Result<u64, BpfError> {
     let map = map(ebpf, "COUNTERS")?;
     let map: PerCpuArray<&MapData, u64> = PerCpuArray::try_from(map).map_err(BpfError::map("open", "COUNTERS"))?;
-    let count = |index| -> Result<u64, BpfError> {
-        Ok(map.get(&index, 0).map_err(BpfError::map("read", "COUNTERS"))?.iter().sum())
-    };
+    Ok(map.get(&index, 0).map_err(BpfError::map("read", "COUNTERS"))?.iter().sum())
+}
+
+fn passed_over(ebpf: &Ebpf) -> Result<PassedOver, BpfError> {
+    Ok(PassedOver {
+        other_netns: counter_of(ebpf, counter::OTHER_NETNS)?,
+        own_queries: counter_of(ebpf, counter::OWN_QUERIES)?,
+        // The programs' own statistics tell that, not a map.
+        hook_runs_skipped: 0,
+    })
+}
+
+fn losses(ebpf: &Ebpf) -> Result<Losses, BpfError> {
+    let count = |index| counter_of(ebpf, index);
     Ok(Losses {
         events_lost: count(counter::RING_FULL)?,
         lookups_uncounted: count(counter::LOOKUPS_UNCOUNTED)?,
@@ -121,9 +134,6 @@ fn losses(ebpf: &Ebpf) -> Result<Losses, BpfError> {
         outcomes_untracked: count(counter::OUTCOMES_UNTRACKED)?,
         unreadable_packets: count(counter::UNREADABLE_PACKETS)?,
         undecodable_records: 0,
-        hook_runs_skipped: 0,
-        other_netns: count(counter::OTHER_NETNS)?,
-        own_queries: count(counter::OWN_QUERIES)?,
     })
 }
 

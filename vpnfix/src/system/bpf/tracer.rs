@@ -124,7 +124,8 @@ impl Tracer {
     pub fn totals(&self) -> Result<Totals, BpfError> {
         let mut totals = totals::read(&self.loaded.ebpf)?;
         totals.losses.undecodable_records += self.undecodable;
-        totals.losses.hook_runs_skipped = self.hooks.iter().filter_map(|hook| self.skipped_runs(hook.program)).sum();
+        totals.passed_over.hook_runs_skipped =
+            self.hooks.iter().filter_map(|hook| self.skipped_runs(hook.program)).sum();
         Ok(totals)
     }
 
