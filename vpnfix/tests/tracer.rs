@@ -334,9 +334,9 @@ fn a_walk_without_a_hit_is_counted_with_an_unknown_namespace() {
     let scene = Scene::new();
     scene.ip("route flush table 220");
     let sender = scene.sender();
-    let tracer = Tracer::attach(&scene.request(&["203.0.113.0/24"])).unwrap();
+    let tracer = Tracer::attach(&scene.request(&["198.18.55.0/24"])).unwrap();
     for _ in 0..10 {
-        sender.send_to(b"vpnfix", "203.0.113.1:9").unwrap_err();
+        sender.send_to(b"vpnfix", "198.18.55.1:9").unwrap_err();
     }
     let totals = tracer.totals().unwrap();
     for table in [LOCAL, MAIN] {
