@@ -48,6 +48,6 @@ fn the_text_of_a_trace_says_misrouted_and_how_many_packets() {
     let traffic = traffic::trickle(&scene.gw(), PEER1);
     let told = Run::finish(child, &words).ends(1);
     drop(traffic);
-    assert!(told.stdout.contains("misrouted"), "{told}");
+    assert!(told.stdout.contains("MISROUTED"), "{told}");
     assert!(told.stdout.contains(WRONG_DEVICE), "{told}");
 }

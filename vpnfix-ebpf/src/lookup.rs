@@ -80,7 +80,7 @@ fn tells_destination(sighting: &Sighting) -> bool {
     if key.hook != hook::FIB_TABLE || key.flags & flag::CUSTOM_RULES == 0 {
         return true;
     }
-    !OUTCOMES_KNOWN.get(0).is_some_and(|known| *known != 0)
+    OUTCOMES_KNOWN.get(0).is_none_or(|known| *known == 0)
 }
 
 #[inline(always)]
@@ -103,7 +103,7 @@ fn count_destination(sighting: &Sighting, now: u64) {
 pub fn compare(key: &OutcomeKey, outcome: Outcome, now: u64) -> Comparison {
     let Some(last) = LAST_OUTCOMES.get_ptr_mut(key) else {
         let first = LastOutcome { told_ns: 0, outcome, _pad: 0 };
-        if let Err(error) = LAST_OUTCOMES.insert(key, &first, u64::from(BPF_NOEXIST))
+        if let Err(error) = LAST_OUTCOMES.insert(key, first, u64::from(BPF_NOEXIST))
             && error != EEXIST
         {
             bump(counter::OUTCOMES_UNTRACKED, 1);

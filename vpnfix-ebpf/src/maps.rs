@@ -79,7 +79,7 @@ pub fn tally<K>(map: &PerCpuHashMap<K, Tally>, key: &K, bytes: u64, now: u64) ->
         Some(slot) => slot,
         None => {
             let zero = Tally { count: 0, bytes: 0, first_ns: 0, last_ns: 0 };
-            match map.insert(key, &zero, u64::from(BPF_NOEXIST)) {
+            match map.insert(key, zero, u64::from(BPF_NOEXIST)) {
                 Ok(()) => new = true,
                 // Another CPU was first: its element serves, and the key is not new.
                 Err(EEXIST) => {}

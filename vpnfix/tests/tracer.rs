@@ -150,13 +150,13 @@ fn packets(totals: &Totals, chosen: impl Fn(&PacketKey) -> bool) -> u64 {
     totals.packets.iter().filter(|(key, _)| chosen(key)).map(|(_, tally)| tally.count).sum()
 }
 
-/// A hit in a table, as the tables' tracepoint sees it.
+/// A hit in a table for a packet of this host, as the tables' tracepoint sees it.
+fn is_any_hit(key: &LookupKey) -> bool {
+    (key.hook, key.outcome, key.kind) == (Hook::FibTable, LookupOutcome::Hit, LookupKind::Output)
+}
+
 fn is_hit(key: &LookupKey, table: u32, ifindex: u32) -> bool {
-    key.hook == Hook::FibTable
-        && key.table == table
-        && key.ifindex == Some(ifindex)
-        && key.outcome == LookupOutcome::Hit
-        && key.kind == LookupKind::Output
+    is_any_hit(key) && key.table == table && key.ifindex == Some(ifindex)
 }
 
 /// Waits until an observation is what is looked for; gives up after a while.
@@ -214,7 +214,10 @@ fn every_datagram_of_a_hijacked_peer_is_counted() {
     // The miss in table local before each is the same namespace's, though it has no device.
     let missed =
         |key: &LookupKey| key.table == LOCAL && key.outcome == LookupOutcome::Miss && key.hook == Hook::FibTable;
-    assert_eq!(lookups(&totals, missed), SENT);
+    // (Not quite all: a walk that is preempted between two tables leaves it unknown.)
+    let known = lookups(&totals, |key| missed(key) && key.netns == Some(netns));
+    let unknown = lookups(&totals, |key| missed(key) && key.netns.is_none());
+    assert!(known > SENT / 100 * 99 && known <= SENT && known + unknown >= SENT, "{known} and {unknown}");
     assert_eq!(packets(&totals, |key| key.ifindex == wan && key.netns == netns), SENT);
     assert_eq!(packets(&totals, |_| true), SENT);
     let bytes: u64 = totals.packets.iter().map(|(_, tally)| tally.bytes).sum();
@@ -237,8 +240,7 @@ fn each_flip_of_an_outcome_wakes() {
     let devices = [scene.ifindex("tun0"), scene.ifindex("wan0")];
     let mut tracer = Tracer::attach(&scene.request(&[PREFIX])).unwrap();
     send(&sender, PEER);
-    let is_outcome =
-        |lookup: &LookupSeen| lookup.key.outcome == LookupOutcome::Hit && lookup.key.hook == Hook::FibTable;
+    let is_outcome = |lookup: &LookupSeen| lookup.flow.destination.to_string() == PEER && is_any_hit(&lookup.key);
     let first = wait_for_lookup(&mut tracer, is_outcome);
     assert_eq!((first.key.ifindex, first.occasion, first.previous), (Some(devices[1]), Occasion::FirstSight, None));
     for turn in 0..6 {
@@ -291,7 +293,9 @@ fn a_suppressed_hit_and_the_outcome_after_it_are_both_seen_and_are_no_change() {
     let is_change =
         |seen: &&Observation| matches!(seen, Observation::Lookup(lookup) if lookup.occasion == Occasion::Change);
     assert_eq!(seen.iter().filter(is_change).count(), 0, "{seen:#?}");
-    assert!(totals.lookups.iter().all(|(key, _)| key.custom_rules && key.netns == Some(scene.netns())), "{totals:#?}");
+    let netns = Some(scene.netns());
+    let mut hits = totals.lookups.iter().filter(|(key, _)| is_any_hit(key));
+    assert!(hits.all(|(key, _)| key.custom_rules && key.netns == netns), "{totals:#?}");
 }
 
 #[test]
@@ -330,9 +334,9 @@ fn a_walk_without_a_hit_is_counted_with_an_unknown_namespace() {
     let scene = Scene::new();
     scene.ip("route flush table 220");
     let sender = scene.sender();
-    let tracer = Tracer::attach(&scene.request(&["203.0.113.0/24"])).unwrap();
+    let tracer = Tracer::attach(&scene.request(&["198.18.55.0/24"])).unwrap();
     for _ in 0..10 {
-        sender.send_to(b"vpnfix", "203.0.113.1:9").unwrap_err();
+        sender.send_to(b"vpnfix", "198.18.55.1:9").unwrap_err();
     }
     let totals = tracer.totals().unwrap();
     for table in [LOCAL, MAIN] {

@@ -13,7 +13,7 @@ use vpnfix_common::{
 use super::BpfError;
 use crate::core::{
     decode,
-    observation::{DecodeError, LookupKey, Losses, PassedOver, Tally, Totals},
+    observation::{DecodeError, Losses, PassedOver, Tally, Totals},
 };
 
 /// All maps, the CPUs' shares added up.
@@ -30,8 +30,15 @@ pub(super) fn read(ebpf: &Ebpf) -> Result<Totals, BpfError> {
             Err(error) => decoded(error),
         }
     }
-    for (key, tally) in waiting_misses(ebpf)?.into_iter().filter_map(|walk| walk.map_err(&mut decoded).ok()).flatten() {
-        merge(lookups.entry(key).or_default(), &tally);
+    // Read after the counted ones: a miss that is counted meanwhile is then missed this once, and not counted twice.
+    for walk in walks(ebpf)? {
+        match decode::waiting_misses(&walk) {
+            Ok((keys, time)) => {
+                let tally = Tally { count: 1, bytes: 0, first_ns: time, last_ns: time };
+                keys.into_iter().for_each(|key| merge(lookups.entry(key).or_default(), &tally));
+            }
+            Err(error) => decoded(error),
+        }
     }
     let mut packets = HashMap::new();
     for (key, tally) in entries::<{ size_of::<RawPacketKey>() }>(ebpf, "PACKETS")? {
@@ -64,18 +71,12 @@ pub(super) fn read(ebpf: &Ebpf) -> Result<Totals, BpfError> {
     Ok(totals)
 }
 
-/// The misses that wait for a hit which may never come. (Read after the counted ones: one that is counted meanwhile
-/// is then missed this once, and not counted twice.)
-fn waiting_misses(ebpf: &Ebpf) -> Result<Vec<Result<Vec<(LookupKey, Tally)>, DecodeError>>, BpfError> {
+/// The IPv4 walk last seen on each CPU: its misses may wait for a hit that never comes.
+fn walks(ebpf: &Ebpf) -> Result<Vec<Walk>, BpfError> {
     let map = map(ebpf, "WALK4")?;
     let map: PerCpuArray<&MapData, Walk> = PerCpuArray::try_from(map).map_err(BpfError::map("open", "WALK4"))?;
     let walks = map.get(&0, 0).map_err(BpfError::map("read", "WALK4"))?;
-    let misses = walks.iter().map(|walk| {
-        let (keys, time) = decode::waiting_misses(walk)?;
-        let tally = Tally { count: 1, bytes: 0, first_ns: time, last_ns: time };
-        Ok(keys.into_iter().map(|key| (key, tally)).collect())
-    });
-    Ok(misses.collect())
+    Ok(walks.to_vec())
 }
 
 fn entries<const N: usize>(ebpf: &Ebpf, name: &'static str) -> Result<Vec<([u8; N], Tally)>, BpfError> {

@@ -231,7 +231,7 @@ impl<'a> Types<'a> {
     /// Offset and width in bits (width 0: no bit field) and type of a member.
     fn member(&self, id: u32, name: &str, depth: usize) -> Option<(u32, u32, u32)> {
         let record = self.unqualified(id)?;
-        if !matches!(record.kind, kind::STRUCT | kind::UNION) || depth > NESTING_MAX {
+        if name.is_empty() || !matches!(record.kind, kind::STRUCT | kind::UNION) || depth > NESTING_MAX {
             return None;
         }
         for index in 0..usize::from(record.length) {
