@@ -191,38 +191,8 @@ fn is_tunnels(route: &Route, tunnel: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::{Link, LinkCounters, LinkKind, Nexthop, TABLE_MAIN};
-
-    fn link(index: u32, name: &str) -> Link {
-        Link {
-            index,
-            name: name.into(),
-            kind: LinkKind::Plain,
-            up: true,
-            carrier: true,
-            mtu: None,
-            master: None,
-            group: 0,
-            counters: LinkCounters::default(),
-        }
-    }
-
-    fn route(table: u32, destination: &str, ifindexes: &[u32]) -> Route {
-        Route {
-            family: Family::V4,
-            destination: destination.parse().expect("a prefix"),
-            source: None,
-            table,
-            kind: if table == TABLE_LOCAL { RouteKind::Local } else { RouteKind::Unicast },
-            protocol: 2,
-            scope: 0,
-            tos: 0,
-            metric: 0,
-            preferred_source: None,
-            nexthops: ifindexes.iter().map(|i| Nexthop { ifindex: Some(*i), ..Nexthop::default() }).collect(),
-            nexthop_object: None,
-        }
-    }
+    use crate::core::fixture::{link, route};
+    use crate::core::model::{LinkKind, TABLE_MAIN};
 
     fn tunnel() -> Tunnel {
         Tunnel {
@@ -244,15 +214,20 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         Snapshot {
-            links: vec![link(1, "lo"), link(2, "ens5"), link(3, "Tunnel1"), link(4, "lan0")],
+            links: vec![
+                link(1, "lo", LinkKind::Plain),
+                link(2, "ens5", LinkKind::Plain),
+                link(3, "Tunnel1", LinkKind::Plain),
+                link(4, "lan0", LinkKind::Plain),
+            ],
             routes: vec![
-                route(TABLE_MAIN, "0.0.0.0/0", &[2]),
-                route(TABLE_MAIN, "169.254.55.52/30", &[3]),
-                route(TABLE_MAIN, "10.0.0.0/8", &[3]),
-                route(TABLE_MAIN, "10.0.0.0/24", &[4]),
-                route(TABLE_LOCAL, "169.254.55.54/32", &[3]),
-                route(TABLE_LOCAL, "169.254.55.55/32", &[3]),
-                route(TABLE_LOCAL, "10.0.0.1/32", &[4]),
+                route(TABLE_MAIN, "0.0.0.0/0", 2),
+                route(TABLE_MAIN, "169.254.55.52/30", 3),
+                route(TABLE_MAIN, "10.0.0.0/8", 3),
+                route(TABLE_MAIN, "10.0.0.0/24", 4),
+                route(TABLE_LOCAL, "169.254.55.54/32", 3),
+                route(TABLE_LOCAL, "169.254.55.55/32", 3),
+                route(TABLE_LOCAL, "10.0.0.1/32", 4),
             ],
             ..Snapshot::default()
         }
@@ -293,8 +268,8 @@ mod tests {
     #[test]
     fn a_backup_route_by_the_tunnel_is_not_a_destination() {
         let mut snapshot = snapshot();
-        snapshot.routes.push(Route { metric: 10, ..route(TABLE_MAIN, "172.16.0.0/12", &[3]) });
-        snapshot.routes.push(route(TABLE_MAIN, "172.16.0.0/12", &[4]));
+        snapshot.routes.push(Route { metric: 10, ..route(TABLE_MAIN, "172.16.0.0/12", 3) });
+        snapshot.routes.push(route(TABLE_MAIN, "172.16.0.0/12", 4));
         assert_eq!(destinations(&snapshot, &[tunnel()]).len(), 2);
     }
 }

@@ -305,3 +305,6 @@ fn disagreement(case: Case<'_>, answered: &[(Variant, &Answer)]) -> Option<Note>
         ),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,7 +198,8 @@ impl Verdicts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::{Nexthop, Route, RouteKind, Rule, TABLE_MAIN};
+    use crate::core::fixture::route;
+    use crate::core::model::{Rule, TABLE_MAIN};
     use crate::core::observation::FlowMarks;
 
     fn key(table: u32, ifindex: u32, hook: Hook) -> LookupKey {
@@ -217,20 +218,6 @@ mod tests {
     }
 
     fn snapshot() -> Snapshot {
-        let route = |table, destination: &str, ifindex| Route {
-            family: Family::V4,
-            destination: destination.parse().expect("a prefix"),
-            source: None,
-            table,
-            kind: RouteKind::Unicast,
-            protocol: 4,
-            scope: 0,
-            tos: 0,
-            metric: 0,
-            preferred_source: None,
-            nexthops: vec![Nexthop { ifindex: Some(ifindex), ..Nexthop::default() }],
-            nexthop_object: None,
-        };
         Snapshot {
             rules: vec![
                 Rule { suppress_prefix_length: Some(0), ..Rule::lookup(Family::V4, 100, TABLE_MAIN) },

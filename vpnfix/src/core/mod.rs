@@ -23,3 +23,6 @@ pub mod confirm;
 
 pub mod report;
 pub mod story;
+
+#[cfg(test)]
+mod fixture;

@@ -172,7 +172,7 @@ fn plan_family(
     let main_first = match strategy {
         Strategy::Inside | Strategy::Prefixes => false,
         Strategy::MainFirst => true,
-        Strategy::Auto => main_first_is_harmless(situation, hijackers, places.latest()?),
+        Strategy::Auto => main_first_is_harmless(situation, hijackers, places.latest_alone()?),
     };
     if matches!(strategy, Strategy::Auto | Strategy::Inside) {
         let at = places.inside()?;
@@ -181,7 +181,7 @@ fn plan_family(
         }
     }
     if main_first {
-        let rule = main_first_rule(family, places.latest()?);
+        let rule = main_first_rule(family, places.latest_alone()?);
         add(situation, rule, format!("main decides before `{}`, but for its default route", places.hijacker), plan);
         return Ok(());
     }
@@ -324,7 +324,9 @@ struct Places<'a> {
 impl<'a> Places<'a> {
     /// For `inside` rules: what was asked for, else the priority that operators know, else the latest that is free.
     fn inside(self) -> Result<u32, PlanError> {
-        if self.asked.is_none() && INSIDE_PRIORITY < self.hijacker.priority && self.taken(INSIDE_PRIORITY).is_none() {
+        let foreign = |rule: &Rule| rule.protocol != VPNFIX_PROTOCOL;
+        let free = self.taken(INSIDE_PRIORITY, &foreign).is_none();
+        if self.asked.is_none() && INSIDE_PRIORITY < self.hijacker.priority && free {
             return Ok(INSIDE_PRIORITY);
         }
         self.latest()
@@ -333,32 +335,43 @@ impl<'a> Places<'a> {
     /// The highest free priority before the hijacker: rules that others add without a priority land in front of the
     /// first custom rule, so the closer to the hijacker the less is overtaken. Or what was asked for.
     fn latest(self) -> Result<u32, PlanError> {
-        let free = self.highest_free();
+        self.choose(|rule| rule.protocol != VPNFIX_PROTOCOL)
+    }
+
+    /// The same with no rule of our own there either: the kernel takes a rule without a destination for the same as a
+    /// narrower one of its priority, and refuses it (`rule_exists`, `net/core/fib_rules.c`).
+    fn latest_alone(self) -> Result<u32, PlanError> {
+        self.choose(|rule| rule.protocol != VPNFIX_PROTOCOL || rule.to.is_some())
+    }
+
+    fn choose(self, in_the_way: impl Fn(&Rule) -> bool) -> Result<u32, PlanError> {
+        let free = self.highest_free(&in_the_way);
         let Some(asked) = self.asked else {
             return free.ok_or_else(|| PlanError::NoRoom { hijacker: self.hijacker.to_string() });
         };
         if asked >= self.hijacker.priority {
             return Err(PlanError::TooLate { asked, hijacker: self.hijacker.to_string(), free });
         }
-        match self.taken(asked) {
+        match self.taken(asked, &in_the_way) {
             Some(by) => Err(PlanError::Taken { asked, by: by.to_string(), free }),
             None => Ok(asked),
         }
     }
 
-    fn highest_free(self) -> Option<u32> {
+    fn highest_free(self, in_the_way: &impl Fn(&Rule) -> bool) -> Option<u32> {
         let local = self
             .snapshot
             .rules_of(self.hijacker.family)
             .find(|rule| rule.table() == Some(super::model::TABLE_LOCAL))
             .map_or(0, |rule| rule.priority);
-        (local + 1..self.hijacker.priority).rev().find(|priority| self.taken(*priority).is_none())
+        (local + 1..self.hijacker.priority).rev().find(|priority| self.taken(*priority, in_the_way).is_none())
     }
 
-    /// A rule of others at this priority. Our own may share one.
-    fn taken(self, priority: u32) -> Option<&'a Rule> {
-        self.snapshot
-            .rules_of(self.hijacker.family)
-            .find(|rule| rule.priority == priority && rule.protocol != VPNFIX_PROTOCOL)
+    /// A rule at this priority beside which ours cannot stand.
+    fn taken(self, priority: u32, in_the_way: &impl Fn(&Rule) -> bool) -> Option<&'a Rule> {
+        self.snapshot.rules_of(self.hijacker.family).find(|rule| rule.priority == priority && in_the_way(rule))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -264,24 +264,8 @@ pub fn everything(family: Family) -> IpNet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::{Nexthop, TABLE_MAIN};
-
-    fn route(table: u32, destination: &str, ifindex: u32) -> Route {
-        Route {
-            family: Family::V4,
-            destination: destination.parse().expect("a prefix"),
-            source: None,
-            table,
-            kind: RouteKind::Unicast,
-            protocol: 4,
-            scope: 0,
-            tos: 0,
-            metric: 0,
-            preferred_source: None,
-            nexthops: vec![Nexthop { ifindex: Some(ifindex), ..Nexthop::default() }],
-            nexthop_object: None,
-        }
-    }
+    use crate::core::fixture::route;
+    use crate::core::model::TABLE_MAIN;
 
     fn hijacked() -> Snapshot {
         Snapshot {

@@ -1,0 +1,126 @@
+//! Judging the incident's gateway, and what resembles it.
+
+use super::*;
+use crate::core::destination::destinations;
+use crate::core::fixture::{ENS5, answer, gateway, healthy_rules, route};
+use crate::core::model::{RuleAction, TABLE_MAIN};
+use crate::core::tunnel::tunnels;
+
+fn judged(snapshot: &Snapshot) -> Judgement {
+    judged_with(snapshot, |_, answer| answer)
+}
+
+/// Judges by the engine's own answers, as `change` leaves them.
+fn judged_with(snapshot: &Snapshot, change: impl Fn(Variant, Answer) -> Answer) -> Judgement {
+    let tunnels = tunnels(snapshot, &[]).expect("no device is named");
+    let destinations = destinations(snapshot, &tunnels);
+    let asked = questions(&destinations);
+    let answers: Vec<Answer> =
+        asked.iter().map(|asked| change(asked.variant, answer(snapshot, &asked.question))).collect();
+    let clues = Clues::default();
+    judge(Case { snapshot, tunnels: &tunnels, destinations: &destinations, clues: &clues }, &asked, &answers)
+}
+
+#[test]
+fn the_incident_is_one_finding_a_destination_with_rule_route_and_owner() {
+    let judgement = judged(&gateway());
+    assert_eq!(judgement.findings.len(), 2);
+    let inside = judgement.findings.iter().find(|f| f.prefix.to_string() == "169.254.55.52/30").expect("it is found");
+    assert_eq!(inside.reason, Reason::HijackedByRule);
+    assert_eq!(inside.id, "hijacked-by-rule:vti1:169.254.55.52/30");
+    assert_eq!(inside.rule, Some(NamedRule { priority: 220, text: "from all lookup 220".into() }));
+    assert_eq!(inside.actual.device.as_deref(), Some("ens5"));
+    assert_eq!(inside.actual.table, Some(220));
+    assert_eq!(inside.actual.route.as_deref(), Some("default"));
+    assert_eq!(inside.actual.route_protocol.as_deref(), Some("static"));
+    assert_eq!(inside.owner.name, "strongSwan");
+    assert_eq!(inside.expected, Expected { device: "vti1".into(), table: TABLE_MAIN });
+    assert!(inside.right_when_bound || inside.variants.contains(&Variant::BoundToTunnel));
+    assert_eq!(judgement.right, [false, false]);
+}
+
+#[test]
+fn without_the_rule_the_host_is_healthy() {
+    let mut host = gateway();
+    host.rules = healthy_rules();
+    let judgement = judged(&host);
+    assert_eq!(judgement.findings, []);
+    assert_eq!(judgement.right, [true, true]);
+}
+
+#[test]
+fn a_better_route_of_main_itself_shadows() {
+    let mut host = gateway();
+    host.rules = healthy_rules();
+    host.routes.push(route(TABLE_MAIN, "169.254.55.53/32", ENS5));
+    let judgement = judged(&host);
+    assert_eq!(judgement.findings[0].reason, Reason::ShadowedByRoute);
+}
+
+#[test]
+fn a_refusing_rule_is_named() {
+    let mut host = gateway();
+    host.rules[1].action = RuleAction::Prohibit;
+    let judgement = judged(&host);
+    assert_eq!(judgement.findings[0].reason, Reason::UnreachableRule);
+    assert_eq!(judgement.findings[0].severity, Severity::Error);
+    assert_eq!(judgement.findings[0].rule.as_ref().map(|rule| rule.priority), Some(220));
+}
+
+#[test]
+fn only_the_answers_to_a_connecting_peer_may_be_hijacked() {
+    // The usual half-cure: a rule for destination port 179 alone.
+    let mut host = gateway();
+    let active = Rule {
+        ip_protocol: Some(6),
+        destination_ports: Some(crate::core::model::PortRange { start: 179, end: 179 }),
+        ..Rule::lookup(Family::V4, 100, TABLE_MAIN)
+    };
+    host.rules.insert(1, active);
+    let judgement = judged(&host);
+    let inside = judgement.findings.iter().find(|f| f.prefix.prefix_len() == 30).expect("it is found");
+    assert!(inside.variants.contains(&Variant::BgpPassive), "{inside:?}");
+    assert!(!inside.variants.contains(&Variant::BgpActive), "{inside:?}");
+}
+
+#[test]
+fn a_failed_source_validation_is_a_finding_of_its_own_only_where_nothing_else_is_wrong() {
+    let refuse = |variant, answer: Answer| match variant {
+        Variant::Reverse => Answer { reply: Reply::Refused(22), ..answer },
+        _ => answer,
+    };
+    let mut host = gateway();
+    assert!(judged_with(&host, refuse).findings.iter().all(|finding| finding.reason == Reason::HijackedByRule));
+    host.rules = healthy_rules();
+    let reasons: Vec<Reason> = judged_with(&host, refuse).findings.iter().map(|finding| finding.reason).collect();
+    assert_eq!(reasons, [Reason::ReversePath]);
+}
+
+#[test]
+fn a_rule_to_a_table_without_routes_is_noted_not_found_faulty() {
+    let mut host = gateway();
+    host.rules = healthy_rules();
+    host.rules.insert(1, Rule::lookup(Family::V4, 220, 220));
+    host.routes.retain(|route| route.table != 220);
+    let judgement = judged(&host);
+    assert_eq!(judgement.findings, []);
+    assert_eq!(judgement.notes.len(), 1);
+    assert_eq!(judgement.notes[0].id, NoteId::RuleToEmptyTable);
+    assert!(judgement.notes[0].text.contains("220"));
+}
+
+#[test]
+fn a_disagreement_with_the_kernel_is_said_and_the_kernel_holds() {
+    let mut host = gateway();
+    host.rules = healthy_rules();
+    let elsewhere = |variant, answer: Answer| match (variant, &answer.reply) {
+        (Variant::Plain, Reply::Arrives(arrival)) => {
+            let reply = Reply::Arrives(crate::core::model::Arrival { ifindex: ENS5, table: 7, ..arrival.clone() });
+            Answer { reply, ..answer }
+        }
+        _ => answer,
+    };
+    let judgement = judged_with(&host, elsewhere);
+    assert!(judgement.notes.iter().any(|note| note.id == NoteId::EngineDisagrees));
+    assert!(judgement.findings.iter().all(|finding| finding.actual.table == Some(7)));
+}
