@@ -4,6 +4,8 @@ mod lab;
 mod lint;
 mod process;
 mod setup;
+mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -25,6 +27,8 @@ enum Chore {
     Lint,
     /// Build vpnfix and play the incident: `vpnfix lab run ARGS`
     Lab(lab::Args),
+    /// Run the tests: unit tests, scenes in network namespaces, scenes in virtual machines
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
         Chore::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Lint => lint::run().map(|()| ExitCode::SUCCESS),
         Chore::Lab(args) => lab::run(&args),
+        Chore::Test(args) => test::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
