@@ -34,7 +34,7 @@ const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
 fn cargo_deny() -> Result<Command> {
     let program = setup::cargo_deny().context("find cargo-deny")?;
     let mut command = process::command(program);
-    command.args(["--locked", "check", "bans", "licenses", "sources"]);
+    command.args(["--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
     Ok(command)
 }
 

@@ -50,13 +50,14 @@ enum State {
     Missing(Vec<Remedy>),
 }
 
-/// A step that meets a need. Steps are taken in the order of the variants.
+/// A step that meets a need.
 enum Remedy {
     Packages(&'static [&'static str]),
     LinkToolchain,
     BuildLinker,
     CreateVirtmeNg,
     BuildCargoDeny,
+    AddComponents,
 }
 
 impl Remedy {
@@ -67,6 +68,7 @@ impl Remedy {
             Self::BuildLinker => format!("bpf-linker {}, built against Debian's LLVM", toolchain::LINKER_VERSION),
             Self::CreateVirtmeNg => format!("virtme-ng {} in a Python environment of its own", python::VERSION),
             Self::BuildCargoDeny => format!("cargo-deny {}, built under target/tools", toolchain::DENY_VERSION),
+            Self::AddComponents => "rustup's components rustfmt and clippy".to_owned(),
         }
     }
 }
@@ -158,6 +160,7 @@ fn remedy(needs: Vec<Need>) -> Result<()> {
             Remedy::BuildLinker => toolchain::build_linker()?,
             Remedy::CreateVirtmeNg => python::create()?,
             Remedy::BuildCargoDeny => toolchain::build_cargo_deny()?,
+            Remedy::AddComponents => toolchain::add_components()?,
             // Installed above, all in one transaction.
             Remedy::Packages(_) => {}
         }

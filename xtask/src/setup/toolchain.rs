@@ -120,7 +120,7 @@ pub(super) fn build_linker() -> Result<()> {
 }
 
 pub(super) fn lint_needs() -> Vec<Need> {
-    let mut needs = Vec::new();
+    let mut needs = vec![components_need()];
     // rustup brings clippy with a nightly; Debian packs it apart.
     if BpfToolchain::found() != Some(BpfToolchain::Nightly) {
         needs.push(programs("clippy for the eBPF side", &["/usr/bin/clippy-driver"], &["rust-web-clippy"]));
@@ -131,6 +131,25 @@ pub(super) fn lint_needs() -> Vec<Need> {
     };
     needs.push(Need { what: "dependency checker", state });
     needs
+}
+
+/// rustup leaves both out of its minimal profile.
+const COMPONENTS: [(&str, &str); 2] = [("rustfmt", "cargo-fmt"), ("clippy", "cargo-clippy")];
+
+fn components_need() -> Need {
+    let programs = env::var_os("CARGO").map(PathBuf::from).and_then(|cargo| Some(cargo.parent()?.to_path_buf()));
+    let state = match programs {
+        Some(folder) if COMPONENTS.iter().all(|(_, program)| folder.join(program).is_file()) => {
+            State::There(folder.display().to_string())
+        }
+        _ => State::Missing(vec![Remedy::AddComponents]),
+    };
+    Need { what: "rustfmt and clippy", state }
+}
+
+pub(super) fn add_components() -> Result<()> {
+    let components = COMPONENTS.iter().map(|(component, _)| component);
+    process::run(process::command("rustup").args(["component", "add"]).args(components))
 }
 
 /// cargo-deny: the user's own, or the one that the set-up built.
