@@ -48,7 +48,7 @@ fn clippy_ebpf() -> Result<Command> {
     match toolchain {
         // aya-ebpf alone needs an unstable feature; with the ready `core` nothing else does.
         BpfToolchain::Debian => command.env("RUSTC_BOOTSTRAP", "aya_ebpf"),
-        BpfToolchain::Nightly => command.args(["-Z", "build-std=core"]),
+        BpfToolchain::Nightly(_) => command.args(["-Z", "build-std=core"]),
     };
     command.arg("--target-dir").arg(workspace::target().join("ebpf-lint")).args(DENY_WARNINGS);
     Ok(command)

@@ -29,48 +29,48 @@ const DEBIAN_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "li
 const DEBIAN_LLVM: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "g++", "zlib1g-dev"];
 
 /// The compiler of the eBPF side.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum BpfToolchain {
+    /// A nightly of rustup, of this name, with the component `rust-src`.
+    Nightly(String),
     /// Debian's compiler, linked into rustup as [`LINKED_NAME`].
     Debian,
-    /// rustup's nightly with the component `rust-src`.
-    Nightly,
 }
 
 impl BpfToolchain {
     /// The toolchain that the build takes on this machine, if there is one.
     pub fn found() -> Option<Self> {
         let toolchains = rustup_home().join("toolchains");
-        if toolchains.join(LINKED_NAME).exists() && has_bpf_core(&toolchains.join(LINKED_NAME)) {
-            return Some(Self::Debian);
-        }
-        let nightly = fs::read_dir(toolchains).ok()?.filter_map(Result::ok).any(|entry| {
-            // A dated nightly is not what `+nightly` names.
-            entry.file_name().to_string_lossy().strip_prefix("nightly-").is_some_and(|host| !host.starts_with("20"))
-                && entry.path().join("lib/rustlib/src/rust/library/core").is_dir()
-        });
-        nightly.then_some(Self::Nightly)
+        let names = fs::read_dir(&toolchains).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let nightly = names
+            .filter(|name| name.starts_with("nightly"))
+            .find(|name| toolchains.join(name).join("lib/rustlib/src/rust/library/core").is_dir());
+        nightly.map(Self::Nightly).or_else(|| has_bpf_core(&toolchains.join(LINKED_NAME)).then_some(Self::Debian))
     }
 
     /// Cargo of this toolchain.
-    pub fn cargo(self) -> Command {
+    pub fn cargo(&self) -> Command {
         let mut command = process::command("rustup");
         command.args(["run", self.name(), "cargo"]);
-        // The variable names the stable cargo, which rustc's wrappers and build scripts would call.
+        // These name the stable toolchain, which build scripts would call.
         command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
         command
     }
 
-    fn name(self) -> &'static str {
+    fn name(&self) -> &str {
         match self {
+            Self::Nightly(name) => name,
             Self::Debian => LINKED_NAME,
-            Self::Nightly => "nightly",
         }
     }
 }
 
 fn rustup_home() -> PathBuf {
     env::var_os("RUSTUP_HOME").map_or_else(|| env::home_dir().unwrap_or_default().join(".rustup"), PathBuf::from)
+}
+
+fn cargo_home() -> PathBuf {
+    env::var_os("CARGO_HOME").map_or_else(|| env::home_dir().unwrap_or_default().join(".cargo"), PathBuf::from)
 }
 
 /// Whether this sysroot has a ready `core` for eBPF.
@@ -92,7 +92,8 @@ fn compiler_need() -> Need {
 }
 
 fn linker_need() -> Need {
-    let state = match process::find("bpf-linker") {
+    let installed = || Some(cargo_home().join("bin/bpf-linker")).filter(|program| program.is_file());
+    let state = match process::find("bpf-linker").or_else(installed) {
         Some(found) => State::There(found.display().to_string()),
         None if Path::new(LLVM_PREFIX).join("bin/llvm-config").is_file() => State::Missing(vec![Remedy::BuildLinker]),
         None => State::Missing(vec![Remedy::Packages(DEBIAN_LLVM), Remedy::BuildLinker]),
@@ -122,7 +123,7 @@ pub(super) fn build_linker() -> Result<()> {
 pub(super) fn lint_needs() -> Vec<Need> {
     let mut needs = vec![components_need()];
     // rustup brings clippy with a nightly; Debian packs it apart.
-    if BpfToolchain::found() != Some(BpfToolchain::Nightly) {
+    if !matches!(BpfToolchain::found(), Some(BpfToolchain::Nightly(_))) {
         needs.push(programs("clippy for the eBPF side", &["/usr/bin/clippy-driver"], &["rust-web-clippy"]));
     }
     let state = match cargo_deny() {

@@ -47,6 +47,9 @@ pub fn build() -> Result<Programs> {
     let vpnfix = binaries.into_iter().find(|binary| binary.name == "vpnfix").context("cargo built no vpnfix")?.path;
     let mut scenes = executables(cargo().args(["test", "--no-run"]).args(test::KERNEL_TESTS), "test")?;
     scenes.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(pair) = scenes.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        bail!("two integration tests are named `{}`: their results would overwrite each other", pair[0].name);
+    }
     Ok(Programs { vpnfix, scenes })
 }
 

@@ -28,6 +28,8 @@ use crate::{process, setup::VirtmeNg, workspace};
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// What a machine may need beside its jobs: to boot and to power off.
 const SPARE: Duration = Duration::from_secs(180);
+/// After this even a machine whose jobs all keep within their limits is ended.
+const MACHINE_LIMIT: Duration = Duration::from_secs(30 * 60);
 const POLL: Duration = Duration::from_millis(200);
 /// So much of a failed job's output, or of the console, is shown; the files keep all.
 const SHOWN_LINES: usize = 120;
@@ -211,7 +213,7 @@ impl<'a> Guest<'a> {
     /// The time after which the machine itself must hang: each job has a limit of its own.
     fn limit(&self) -> Duration {
         let jobs: u64 = self.jobs.iter().map(|job| job.limit).sum();
-        SPARE + Duration::from_secs(jobs * self.kernel.series.patience())
+        MACHINE_LIMIT.min(SPARE + Duration::from_secs(jobs * self.kernel.series.patience()))
     }
 }
 

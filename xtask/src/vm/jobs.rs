@@ -48,10 +48,10 @@ pub fn all(programs: &Programs) -> Vec<Job> {
     ];
     for scene in &programs.scenes {
         let job = |name: String| {
-            Job::new(name, 420, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix)).with(("RUST_BACKTRACE", "1"))
+            Job::new(name, 300, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix)).with(("RUST_BACKTRACE", "1"))
         };
-        jobs.push(job(scene.name.clone()));
-        jobs.push(job(format!("{}-without-fexit", scene.name)).with(WITHOUT_FEXIT));
+        jobs.push(job(format!("scenes-{}", scene.name)));
+        jobs.push(job(format!("scenes-{}-without-fexit", scene.name)).with(WITHOUT_FEXIT));
     }
     jobs
 }
