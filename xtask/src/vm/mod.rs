@@ -28,7 +28,7 @@ use kernel::Kernel;
 use script::Outcome;
 pub use series::Series;
 
-/// A machine has two processors, but spends much of its time waiting for the file system.
+/// An emulated machine takes one processor of the host.
 const MACHINES_AT_ONCE: usize = 2;
 
 /// Boots each kernel (all of them if none is named), runs the jobs there, and gives one line for each.
