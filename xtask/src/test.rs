@@ -1,0 +1,99 @@
+//! `cargo xtask test`: unit tests, scenes in network namespaces, scenes in virtual machines.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::{
+    process::{self, cargo},
+    setup::{self, Scope},
+    vm::{self, Series},
+    workspace,
+};
+
+/// What `cargo xtask test` was asked.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Which tests
+    #[arg(default_value = "all")]
+    layer: Layer,
+    /// Kernels to boot; all of them unless told
+    #[arg(long, num_args = 1.., value_name = "SERIES")]
+    kernel: Vec<Series>,
+}
+
+/// What tests need: nothing, root, or a kernel of their own.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Layer {
+    /// No privilege, no kernel
+    Unit,
+    /// Root; in network namespaces of their own, on this machine's kernel
+    Netns,
+    /// Root; in virtual machines that boot Debian's kernels, with real VTIs and ESP
+    Vm,
+    /// All of them
+    All,
+}
+
+/// The tests that need a kernel: cargo's arguments that choose them, the same in a namespace and in a machine.
+pub const KERNEL_TESTS: [&str; 6] = ["--package", "vpnfix", "--package", "vpnfix-tests", "--test", "*"];
+
+/// The variable by which the scenes find the program that they drive.
+pub const BINARY_VARIABLE: &str = "VPNFIX_BIN";
+
+/// Runs the layers asked for, each to its end, and closes with a line for each.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let wants = |layer| args.layer == layer || args.layer == Layer::All;
+    if !args.kernel.is_empty() && !wants(Layer::Vm) {
+        bail!("--kernel chooses virtual machines; these tests boot none");
+    }
+    setup::ensure(Scope { vm: wants(Layer::Vm), ..Scope::default() })?;
+
+    let mut summary = Vec::new();
+    if wants(Layer::Unit) {
+        summary.push(("unit".to_owned(), unit()));
+    }
+    if wants(Layer::Netns) {
+        summary.push(("netns".to_owned(), netns()));
+    }
+    if wants(Layer::Vm) {
+        match vm::run(&args.kernel) {
+            Ok(kernels) => summary.extend(kernels),
+            Err(error) => summary.push(("vm".to_owned(), Err(error))),
+        }
+    }
+    Ok(close(&summary))
+}
+
+fn close(summary: &[(String, Result<String>)]) -> ExitCode {
+    println!();
+    for (layer, result) in summary {
+        match result {
+            Ok(done) => println!("{layer}: passed{}{done}", if done.is_empty() { "" } else { ", " }),
+            Err(error) => println!("{layer}: FAILED: {error:#}"),
+        }
+    }
+    if summary.iter().all(|(_, result)| result.is_ok()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn unit() -> Result<String> {
+    process::run(cargo().args(["test", "--lib", "--bins"]))?;
+    process::run(cargo().args(["test", "--doc"]))?;
+    Ok(String::new())
+}
+
+fn netns() -> Result<String> {
+    process::run(&mut build_binary())?;
+    let binary = workspace::target().join("debug/vpnfix");
+    process::run(cargo().arg("test").args(KERNEL_TESTS).env(BINARY_VARIABLE, binary))?;
+    Ok(String::new())
+}
+
+/// Builds the program that the scenes drive; with the scenes' crate beside it, so that both are built with the same
+/// features of what they share.
+pub fn build_binary() -> Command {
+    let mut command = cargo();
+    command.args(["build", "--package", "vpnfix", "--package", "vpnfix-tests"]);
+    command
+}

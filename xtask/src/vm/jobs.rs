@@ -1,0 +1,72 @@
+//! What runs in each machine: the one list of it.
+
+use super::executables::Programs;
+use crate::test::BINARY_VARIABLE;
+
+/// Makes vpnfix leave `fexit` alone, so that it knows outcomes from the tracepoints only, as it must on kernels that
+/// refuse trampolines.
+const WITHOUT_FEXIT: (&str, &str) = ("VPNFIX_NO_FEXIT", "1");
+
+/// Tests that trace nothing, for which one run is enough.
+const WITHOUT_TRACING: [&str; 1] = ["netlink"];
+
+/// What real tunnels need; loaded first, because the first load is the slowest.
+const MODULES: [&str; 9] =
+    ["ip_vti", "ip6_vti", "xfrm_interface", "xfrm_user", "esp4", "esp6", "veth", "dummy", "tcp_diag"];
+
+/// One command in a machine.
+pub struct Job {
+    /// A word that names it in the log, and names its files.
+    pub name: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// What is added to the environment.
+    pub env: Vec<(String, String)>,
+    /// After how many seconds it is ended; times the series' patience.
+    pub limit: u64,
+}
+
+impl Job {
+    fn new<S: Into<String>>(name: impl Into<String>, limit: u64, argv: impl IntoIterator<Item = S>) -> Self {
+        let argv = argv.into_iter().map(Into::into).collect();
+        // A scene that is skipped in a machine made for it is a failure.
+        Self { name: name.into(), argv, env: Vec::new(), limit }.with(("CI", "true"))
+    }
+
+    fn with(mut self, (name, value): (&str, &str)) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// All jobs of a machine, in their order.
+pub fn all(programs: &Programs) -> Vec<Job> {
+    let vpnfix = programs.vpnfix.as_str();
+    let mut jobs = vec![
+        Job::new("modules", 180, ["modprobe", "-a"].into_iter().chain(MODULES)),
+        Job::new("btf", 20, ["stat", "--format=%n %s bytes", "/sys/kernel/btf/vmlinux"]),
+        Job::new("vti", 20, VTI.split(' ')),
+        Job::new("esp", 120, ESP.split('|')),
+        Job::new("doctor", 60, [vpnfix, "doctor"]),
+        Job::new("lab", 240, [vpnfix, "lab", "run"]),
+    ];
+    for scene in &programs.scenes {
+        let job = |name: String| {
+            Job::new(name, 420, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix)).with(("RUST_BACKTRACE", "1"))
+        };
+        jobs.push(job(format!("scenes-{}", scene.name)));
+        if !WITHOUT_TRACING.contains(&scene.name.as_str()) {
+            jobs.push(job(format!("scenes-{}-without-fexit", scene.name)).with(WITHOUT_FEXIT));
+        }
+    }
+    jobs
+}
+
+/// A real VTI can be made; addresses of the documentation ranges.
+const VTI: &str = "ip link add dev probe type vti local 192.0.2.1 remote 198.51.100.1 key 42";
+
+/// A real ESP association can be made, by the lab's algorithms; the first one loads them, which takes 5.10 some 20 s.
+/// The keys protect nothing: they are zeros, or nearly.
+const ESP: &str = "ip|xfrm|state|add|src|192.0.2.1|dst|198.51.100.1|proto|esp|spi|0x100|mode|tunnel\
+|enc|cbc(aes)|0x00000000000000000000000000000001\
+|auth-trunc|hmac(sha256)|0x0000000000000000000000000000000000000000000000000000000000000001|128";

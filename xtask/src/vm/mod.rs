@@ -1,0 +1,101 @@
+//! Scenes in virtual machines: Debian's own kernels, booted by QEMU on this host's root file system.
+//!
+//! What runs in a machine stands in [`jobs`]; everything else here brings it there and its results back.
+
+mod accel;
+mod archive;
+mod executables;
+mod guest;
+mod jobs;
+mod kernel;
+mod script;
+mod series;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use signal_hook::{consts::TERM_SIGNALS, flag};
+
+use guest::Guest;
+use kernel::Kernel;
+use script::Outcome;
+pub use series::Series;
+
+/// An emulated machine takes one processor of the host.
+const MACHINES_AT_ONCE: usize = 2;
+
+/// Boots each kernel (all of them if none is named), runs the jobs there, and gives one line for each.
+///
+/// # Errors
+/// Fails if the tests cannot be built or the wait is interrupted; what goes wrong with one kernel is that kernel's line.
+pub fn run(chosen: &[Series]) -> Result<Vec<(String, Result<String>)>> {
+    let chosen = if chosen.is_empty() { Series::ALL } else { chosen };
+    let programs = executables::build()?;
+    let kernels = kernel::provide(chosen);
+    let accelerator = accel::probe();
+    eprintln!("vm: {} machines, {}", chosen.len(), accelerator.told());
+
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in TERM_SIGNALS {
+        flag::register(*signal, Arc::clone(&interrupted)).context("catch signals")?;
+    }
+    let waiting = Mutex::new(kernels.into_iter().rev().collect::<Vec<_>>());
+    let done = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..MACHINES_AT_ONCE {
+            scope.spawn(|| {
+                while let Some((series, kernel)) = take(&waiting) {
+                    let result = kernel.and_then(|kernel| play(&kernel, &programs, accelerator, &interrupted));
+                    lock(&done).push((series, result));
+                }
+            });
+        }
+    });
+    if interrupted.load(Ordering::Relaxed) {
+        bail!("interrupted");
+    }
+    let mut done = done.into_inner().unwrap_or_else(|poison| poison.into_inner());
+    done.sort_by_key(|(series, _)| *series);
+    Ok(done.into_iter().map(|(series, result)| (format!("vm {}", series.name()), result)).collect())
+}
+
+fn take<T>(waiting: &Mutex<Vec<T>>) -> Option<T> {
+    lock(waiting).pop()
+}
+
+/// A poisoned lock means that another machine's thread panicked; what it guards is whole all the same.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+/// Runs all jobs in one machine, with a line for each as it ends.
+fn play(
+    kernel: &Kernel,
+    programs: &executables::Programs,
+    accelerator: accel::Accelerator,
+    interrupted: &AtomicBool,
+) -> Result<String> {
+    let began = Instant::now();
+    let jobs = jobs::all(programs);
+    let guest = Guest::new(kernel, &jobs);
+    let mut failed = Vec::new();
+    guest.boot(accelerator, interrupted, |job, outcome| {
+        guest.tell(job, outcome);
+        if !matches!(outcome, Outcome::Ended { status: 0, .. }) {
+            failed.push(job.name.clone());
+        }
+    })?;
+    if failed.is_empty() {
+        let seconds = began.elapsed().as_secs();
+        Ok(format!("{} jobs on {} in {seconds} s", jobs.len(), kernel.release))
+    } else {
+        Err(anyhow!("{} on {}; see {}", failed.join(", "), kernel.release, guest.folder().display()))
+    }
+}
