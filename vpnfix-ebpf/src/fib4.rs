@@ -46,7 +46,7 @@ pub fn table_lookup(ctx: &BtfTracePointContext) {
     sighting.key.outcome = error;
     let Some(walk) = WALK4.get_ptr_mut(0) else { return };
     // SAFETY: a whole element of the map.
-    unsafe { walk::enter(walk, &sighting, flow as u64, thread) };
+    unsafe { walk::enter::<true>(walk, &sighting, flow as u64, thread) };
 
     // The error is asked too: before about 6.13 the verifier takes the nexthop for non-null and drops a test of it.
     let nexthop: *const u8 = ctx.arg(2);

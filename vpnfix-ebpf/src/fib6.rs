@@ -62,7 +62,7 @@ pub fn table_lookup(ctx: &BtfTracePointContext) {
             }
         }
         let Some(walk) = WALK6.get_ptr_mut(0) else { return };
-        walk::enter(walk, &sighting, flow as u64, thread);
+        walk::enter::<false>(walk, &sighting, flow as u64, thread);
         let step = if sighting.key.outcome == 0 { walk::step(walk) } else { 0 };
         lookup::record(&sighting, step, now);
     }

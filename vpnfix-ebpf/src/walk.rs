@@ -5,7 +5,7 @@
 //! CPU. A walk that is preempted between two tables, or interrupted by a softirq's, is taken for two: its misses before
 //! that are then counted with an unknown namespace.)
 
-use vpnfix_common::{NETNS_UNKNOWN, Sighting, WAITING_MAX, Walk};
+use vpnfix_common::{FlowAddresses, NETNS_UNKNOWN, Sighting, WAITING_MAX, Walk};
 
 use crate::{lookup, maps::bump};
 
@@ -13,26 +13,26 @@ use crate::{lookup, maps::bump};
 const TABLE_LOCAL: u32 = 255;
 
 /// Makes `walk` the one that `sighting` belongs to: the same if it goes on, else a new one. Misses that still wait in
-/// an ended walk are counted with an unknown namespace.
+/// an ended walk are counted with an unknown namespace (`MISSES_WAIT`: IPv6 lookups know theirs, and never wait).
 ///
 /// # Safety
 ///
 /// `walk` must point to a whole element of a walk map.
 #[inline(always)]
-pub unsafe fn enter(walk: *mut Walk, sighting: &Sighting, flow: u64, thread: u32) {
+pub unsafe fn enter<const MISSES_WAIT: bool>(walk: *mut Walk, sighting: &Sighting, flow: u64, thread: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let table = sighting.key.table;
         let goes_on = (*walk).flow == flow
             && (*walk).thread == thread
             && (*walk).sighting.key.watch == sighting.key.watch
-            && same_address(&(*walk).sighting.flow.destination, &sighting.flow.destination)
+            && same_address(&(*walk).sighting.flow, &sighting.flow)
             && table != (*walk).first_table
             && table != TABLE_LOCAL;
         if goes_on {
             return;
         }
-        if (*walk).waiting != 0 {
+        if MISSES_WAIT && (*walk).waiting != 0 {
             settle(walk, NETNS_UNKNOWN, 0);
         }
         (*walk).flow = flow;
@@ -44,16 +44,14 @@ pub unsafe fn enter(walk: *mut Walk, sighting: &Sighting, flow: u64, thread: u32
     }
 }
 
+/// Branch by branch, byte by byte, this would multiply the states that the verifier has to follow.
 #[inline(always)]
-fn same_address(one: &[u8; 16], other: &[u8; 16]) -> bool {
-    let mut index = 0;
-    while index < 16 {
-        if one[index] != other[index] {
-            return false;
-        }
-        index += 1;
-    }
-    true
+fn same_address(one: &FlowAddresses, other: &FlowAddresses) -> bool {
+    // SAFETY: a destination is 16 plain bytes, 4-aligned as it lies 40 bytes into a `Sighting`.
+    let (one, other): ([u32; 4], [u32; 4]) = unsafe {
+        (core::ptr::read((&raw const one.destination).cast()), core::ptr::read((&raw const other.destination).cast()))
+    };
+    (one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) | (one[3] ^ other[3]) == 0
 }
 
 /// Lets a miss wait for the namespace of a hit. Says whether there was room.
@@ -85,11 +83,12 @@ pub unsafe fn wait(walk: *mut Walk, table: u32, now: u64) -> bool {
 pub unsafe fn settle(walk: *mut Walk, netns: u32, flags: u8) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sighting = (*walk).sighting;
-        sighting.key.netns = netns;
-        sighting.key.flags |= flags;
-        sighting.key.ifindex = 0;
-        sighting.key.outcome = lookup::MISS;
+        // In place: older kernels allow 512 bytes of stack for all frames together.
+        let sighting = &raw mut (*walk).sighting;
+        (*sighting).key.netns = netns;
+        (*sighting).key.flags |= flags;
+        (*sighting).key.ifindex = 0;
+        (*sighting).key.outcome = lookup::MISS;
         let waiting = (*walk).waiting;
         let now = (*walk).missed_ns;
         let mut index = 0;
@@ -97,8 +96,8 @@ pub unsafe fn settle(walk: *mut Walk, netns: u32, flags: u8) -> u32 {
             if index as u32 >= waiting {
                 break;
             }
-            sighting.key.table = core::ptr::read_volatile((&raw const (*walk).tables).cast::<u32>().add(index));
-            lookup::record(&sighting, 0, now);
+            (*sighting).key.table = core::ptr::read_volatile((&raw const (*walk).tables).cast::<u32>().add(index));
+            lookup::record(&*sighting, 0, now);
             index += 1;
         }
         (*walk).waiting = 0;

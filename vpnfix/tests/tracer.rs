@@ -22,6 +22,7 @@ use nix::{
     unistd::{geteuid, gettid},
 };
 use tokio::runtime::Runtime;
+use tracing_subscriber::EnvFilter;
 use vpnfix::{
     core::observation::{
         Hook, LookupKey, LookupKind, LookupOutcome, LookupSeen, Observation, Occasion, PacketKey, TcpState, Totals,
@@ -61,6 +62,8 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        // With RUST_LOG=debug a refused program's log of the verifier is shown.
+        let _ = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).try_init();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = |side| format!("vpnfix-tracer-{}-{number}{side}", std::process::id());
         let scene = Self { here: name("a"), there: name("b") };
