@@ -21,9 +21,8 @@ fn a_suppressing_rule_before_the_hijacker_is_judged_right() {
         assert_eq!(traced.verdict(prefix), "right", "{traced:#?}");
         assert_eq!(traced.output_lookups(prefix), 200, "{traced:#?}");
         // Answers of the far end are validated by lookups of their own.
-        let by_main = |e: &Value| {
-            e["kind"] == "output" && e["table"] == 254 && e["device"] == "Tunnel1" && e["final"] == true
-        };
+        let by_main =
+            |e: &Value| e["kind"] == "output" && e["table"] == 254 && e["device"] == "Tunnel1" && e["final"] == true;
         assert_eq!(traced.count("lookups", prefix, by_main), 200, "{traced:#?}");
     }
 }
