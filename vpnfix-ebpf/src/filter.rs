@@ -28,7 +28,9 @@ pub fn watched6(destination: &[u8; 16]) -> Option<u32> {
 fn maybe_watched(bitmap: &Array<[u64; BITMAP_WORDS as usize]>, first: u8, second: u8) -> bool {
     let Some(words) = bitmap.get_ptr(0) else { return false };
     let bits = (u32::from(first) << 8) | u32::from(second);
-    let word = (bits >> 6) & (BITMAP_WORDS - 1);
+    // Two bytes make no more than 1023 words, so LLVM would drop the mask; but 5.10's verifier forgets a byte's bounds
+    // when it is spilled, and needs it.
+    let word = core::hint::black_box(bits >> 6) & (BITMAP_WORDS - 1);
     // SAFETY: the index is masked to the array's length.
     let word = unsafe { *words.cast::<u64>().add(word as usize) };
     (word >> (bits & 63)) & 1 == 1

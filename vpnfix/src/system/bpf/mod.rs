@@ -1,7 +1,7 @@
 //! The eBPF programs seen from user space: loading, attaching, events, counts.
 //!
-//! In the order of the data: `request` (what to watch), `load` (into the kernel), `tracer` (events), `totals`
-//! (counts); `support` says what this kernel and this user lack.
+//! In the order of the data: [`request`] (what to watch), `load` (into the kernel), [`tracer`] (events), `totals`
+//! (counts); [`support`] says what this kernel and this user lack.
 
 pub mod error;
 mod kallsyms;
