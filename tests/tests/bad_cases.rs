@@ -85,11 +85,14 @@ fn wrong_usage_is_status_two() {
         ["fix", "--strategy", "nonsense"].as_slice(),
         &["fix", "--priority", "-1"],
         &["trace", "--for", "soon"],
+        &["trace", "--to", "10.0.0.0/33"],
+        &["diagnose", "--to", "169.254.55."],
         &["--format", "xml", "diagnose"],
         &["no-such-command"],
     ] {
         let told = scene.vpnfix(wrong).ends(2);
-        assert!(!told.stderr.is_empty(), "{told}");
+        let lines: Vec<&str> = told.stderr.lines().collect();
+        assert!(lines.len() <= 2 && lines.iter().all(|line| line.starts_with("vpnfix: ")), "{told}");
     }
     assert_eq!(scene.rules(), rules);
 }

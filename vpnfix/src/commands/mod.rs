@@ -17,6 +17,7 @@ pub mod undo;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
 use crate::core::report::Outcome;
@@ -39,12 +40,23 @@ pub fn main() -> ExitCode {
     ExitCode::from(outcome.status())
 }
 
-/// clap's own message; help and version that were asked for are no error, and neither is a reader that went away.
+/// What is wrong with the command line, in the form of every error. Help and version that were asked for are no error,
+/// and neither is a reader that went away.
 fn usage(error: &clap::Error) -> ExitCode {
-    let status = if error.use_stderr() { Outcome::Usage.status() } else { 0 };
+    let is_mistake = error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_mistake {
+        // clap's first paragraph is what is wrong; usage and advice follow.
+        let text = error.render().to_string();
+        let first: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+        let message = first.join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        eprintln!("{}", Failure::usage(message).hint("`vpnfix --help` lists commands and options"));
+        return ExitCode::from(Outcome::Usage.status());
+    }
+    let status = if error.use_stderr() { Outcome::Usage } else { Outcome::Ok };
     match error.print() {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(Outcome::Unable.status()),
-        _ => ExitCode::from(status),
+        _ => ExitCode::from(status.status()),
     }
 }
 

@@ -157,12 +157,7 @@ fn live_lookup(evidence: Evidence<'_>, index: u32) -> Rung {
         (0, 0) => RungState::NotSeen,
         (1.., 0) => RungState::Confirmed,
     };
-    rung(
-        2,
-        RungName::LiveLookup,
-        state,
-        format!("{right} lookups ended at the tunnel since the change, {wrong} elsewhere"),
-    )
+    rung(2, RungName::LiveLookup, state, format!("since the change {right} ended at the tunnel, {wrong} elsewhere"))
 }
 
 fn packet_on_tunnel(evidence: Evidence<'_>, index: u32, destination: &Destination) -> Rung {
@@ -180,7 +175,7 @@ fn packet_on_tunnel(evidence: Evidence<'_>, index: u32, destination: &Destinatio
         (1.., 0, 0) => RungState::Confirmed,
     };
     let told = format!(
-        "{right} packets handed to the tunnel since the change, {wrong} to a wrong device after settling, \
+        "since the change {right} handed to the tunnel, after settling {wrong} to a wrong device; \
          {errors} new errors on the tunnel"
     );
     rung(3, RungName::PacketOnTunnel, state, told)
@@ -202,7 +197,7 @@ fn peer_answered(evidence: Evidence<'_>, destination: &Destination, is_peer: boo
     let Some(probed) = evidence.probes.iter().find(|probed| probed.destination == destination.address) else {
         return rung(5, name, RungState::NotSeen, "no echo request was sent".into());
     };
-    let told = format!("{} of {} echo requests answered", probed.answered, probed.sent);
+    let told = format!("answered {} of {} echo requests", probed.answered, probed.sent);
     match (&probed.error, probed.answered) {
         (_, 1..) => rung(5, name, RungState::Confirmed, told),
         (Some(error), 0) => rung(5, name, RungState::Failed, format!("{told}; last error: {error}")),

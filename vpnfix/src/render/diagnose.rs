@@ -14,7 +14,7 @@ pub fn text(report: &DiagnoseReport, palette: Palette) -> String {
     tunnels(&mut out, report, palette);
     verdict(&mut out, report, palette);
     for group in grouped(&report.findings) {
-        cause(&mut out, &group, palette);
+        cause(&mut out, report, &group, palette);
     }
     if let Some(plan) = &report.plan
         && !(plan.steps.is_empty() && plan.left_out.is_empty())
@@ -106,11 +106,11 @@ fn grouped(findings: &[Finding]) -> Vec<Vec<&Finding>> {
     groups
 }
 
-fn cause(out: &mut String, group: &[&Finding], palette: Palette) {
+fn cause(out: &mut String, report: &DiagnoseReport, group: &[&Finding], palette: Palette) {
     let Some(first) = group.first() else { return };
     heading(out, &sentence(first, group.len()), palette);
     for finding in group {
-        let _ = writeln!(out, "  {}", destination_line(finding));
+        let _ = writeln!(out, "  {}", destination_line(report, finding));
     }
     let actual = &first.actual;
     if let (Some(route), Some(protocol)) = (&actual.route, &actual.route_protocol) {
@@ -158,7 +158,9 @@ fn sentence(finding: &Finding, count: usize) -> String {
     }
 }
 
-fn destination_line(finding: &Finding) -> String {
+fn destination_line(report: &DiagnoseReport, finding: &Finding) -> String {
+    let destination = report.destinations.iter().find(|destination| destination.prefix == finding.prefix);
+    let tunnels = destination.map_or_else(|| finding.tunnel.clone(), |destination| destination.tunnels.join(" and "));
     let goes = match (&finding.actual.device, &finding.actual.error) {
         (Some(device), _) => {
             let source = finding.actual.source.map_or_else(String::new, |source| format!(", source {source}"));
@@ -168,7 +170,7 @@ fn destination_line(finding: &Finding) -> String {
         (None, Some(error)) => format!("fails: {error}"),
         (None, None) => "fails".into(),
     };
-    format!("{} ({}) belongs to {}, {goes}", finding.destination, finding.prefix, finding.expected.device)
+    format!("{} ({}) belongs to {tunnels}, {goes}", finding.destination, finding.prefix)
 }
 
 /// The steps, one command a line, each with its reason.

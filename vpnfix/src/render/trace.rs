@@ -97,7 +97,11 @@ struct Traits {
     probe: bool,
 }
 
+/// A lookup that cannot be told whose it is says nothing to a person; the summary counts them, and JSON has them all.
 fn lookup(line: &LookupLine, palette: Palette) -> String {
+    if line.standing == Standing::NamespaceUnknown {
+        return String::new();
+    }
     let found = match (line.outcome, &line.device) {
         (LookupResult::Hit, Some(device)) => {
             let via = line.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
@@ -189,7 +193,8 @@ fn verdict(line: &VerdictLine, palette: Palette) -> String {
 fn summary(summary: &Summary, palette: Palette) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "\n{}", palette.strong(format!("Seen in {:.1} s", summary.seconds)));
-    for count in summary.lookups.iter().filter(|count| count.standing != Standing::Step) {
+    let untold = |standing| matches!(standing, Standing::Step | Standing::NamespaceUnknown);
+    for count in summary.lookups.iter().filter(|count| !untold(count.standing)) {
         let device = count.device.as_deref().unwrap_or("-");
         let _ = writeln!(
             out,
@@ -237,6 +242,12 @@ fn summary(summary: &Summary, palette: Palette) -> String {
         let _ = writeln!(out, "{}  {}  {told}", verdict_word(verdict.verdict, palette), verdict.prefix);
     }
     let _ = writeln!(out, "{}", losses(&summary.lost, palette));
+    let unknown = summary.lookups.iter().filter(|count| count.standing == Standing::NamespaceUnknown);
+    let unknown: u64 = unknown.map(|count| count.count).sum();
+    if unknown > 0 {
+        let told = format!("not judged: {} of a namespace that cannot be told", counted(unknown, "refused lookup"));
+        let _ = writeln!(out, "{}", palette.faint(told));
+    }
     let skipped = summary.passed_over.hook_runs_skipped;
     if skipped > 0 {
         let told =

@@ -148,11 +148,10 @@ where
     T::try_from(map).map_err(BpfError::map("open", name))
 }
 
-/// Loads a program into the kernel and, if asked, attaches it. What cannot be is said in the status; only the want of
-/// privilege, which would fail all of them alike, is an error.
-pub(super) fn start(loaded: &mut Loaded, program: Program, attach: bool) -> Result<HookStatus, BpfError> {
-    let refused =
-        |reason: String| Ok(HookStatus { program, name: program.hook(), attached: false, note: Some(reason) });
+/// Loads a program into the kernel, which checks it. What cannot be is said in the status; only the want of privilege,
+/// which would fail all of them alike, is an error.
+pub(super) fn prepare(loaded: &mut Loaded, program: Program) -> Result<HookStatus, BpfError> {
+    let refused = |reason| Ok(refused(program, reason));
     if !loaded.layout.has_target(program) {
         return refused("this kernel does not have it".into());
     }
@@ -160,7 +159,7 @@ pub(super) fn start(loaded: &mut Loaded, program: Program, attach: bool) -> Resu
     if !lacking.is_empty() {
         return refused(format!("this kernel has no usable {}", lacking.join(", ")));
     }
-    match load_and_attach(loaded, program, attach) {
+    match into_kernel(loaded, program) {
         Ok(()) => Ok(HookStatus { program, name: program.hook(), attached: true, note: None }),
         Err(error) => {
             let code = io_error(&error);
@@ -175,21 +174,34 @@ pub(super) fn start(loaded: &mut Loaded, program: Program, attach: bool) -> Resu
     }
 }
 
-fn load_and_attach(loaded: &mut Loaded, program: Program, attach: bool) -> Result<(), ProgramError> {
+fn refused(program: Program, reason: String) -> HookStatus {
+    HookStatus { program, name: program.hook(), attached: false, note: Some(reason) }
+}
+
+fn into_kernel(loaded: &mut Loaded, program: Program) -> Result<(), ProgramError> {
     let Loaded { ebpf, btf, .. } = loaded;
     let handle = ebpf.program_mut(program.symbol()).ok_or(ProgramError::UnexpectedProgramType)?;
-    if program == Program::FibRules {
-        let handle: &mut FExit = handle.try_into()?;
-        handle.load(program.hook(), btf)?;
-        if attach {
-            handle.attach()?;
-        }
-    } else {
-        let handle: &mut BtfTracePoint = handle.try_into()?;
-        handle.load(program.hook(), btf)?;
-        if attach {
-            handle.attach()?;
-        }
+    match program {
+        Program::FibRules => <&mut FExit>::try_from(handle)?.load(program.hook(), btf),
+        _ => <&mut BtfTracePoint>::try_from(handle)?.load(program.hook(), btf),
     }
-    Ok(())
+}
+
+/// Attaches a program that was prepared. From then on it counts.
+pub(super) fn attach(loaded: &mut Loaded, status: HookStatus) -> HookStatus {
+    if !status.attached {
+        return status;
+    }
+    let program = status.program;
+    let mut attached = || -> Result<(), ProgramError> {
+        let handle = loaded.ebpf.program_mut(program.symbol()).ok_or(ProgramError::UnexpectedProgramType)?;
+        match program {
+            Program::FibRules => <&mut FExit>::try_from(handle)?.attach().map(drop),
+            _ => <&mut BtfTracePoint>::try_from(handle)?.attach().map(drop),
+        }
+    };
+    match attached() {
+        Ok(()) => status,
+        Err(error) => refused(program, reason(program, &error)),
+    }
 }

@@ -34,7 +34,7 @@ pub fn inspect() -> KernelSupport {
 fn try_all(hooks: &mut Vec<HookStatus>) -> Result<(), BpfError> {
     let mut loaded = load::load(&Request::default())?;
     for program in Program::ALL {
-        hooks.push(load::start(&mut loaded, program, false)?);
+        hooks.push(load::prepare(&mut loaded, program)?);
     }
     Ok(())
 }

@@ -45,9 +45,15 @@ impl Tracer {
                 .inspect_err(|error| tracing::warn!("the eBPF programs' log cannot be read: {error}"))
                 .ok(),
         };
-        let mut hooks = Vec::new();
+        // All are loaded before the first is attached: the kernel checks a program for much longer than it attaches it, and
+        // lookups seen meanwhile without their packets would look like packets that never left.
+        let mut prepared = Vec::new();
         for program in Program::ALL {
-            hooks.push(start(&mut loaded, program, request)?);
+            prepared.push(prepare(&mut loaded, program, request)?);
+        }
+        let mut hooks = Vec::new();
+        for status in prepared {
+            hooks.push(attach(&mut loaded, status, request)?);
         }
         Ok(Self { loaded, events, readiness: None, logger, hooks, undecodable: 0 })
     }
@@ -144,21 +150,31 @@ fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
-fn start(loaded: &mut Loaded, program: Program, request: &Request) -> Result<HookStatus, BpfError> {
+fn prepare(loaded: &mut Loaded, program: Program, request: &Request) -> Result<HookStatus, BpfError> {
     if program == Program::FibRules && !request.use_fexit {
         let note = Some("not asked for".into());
         return Ok(HookStatus { program, name: program.hook(), attached: false, note });
     }
-    let mut status = load::start(loaded, program, true)?;
-    if !status.attached && program.is_required() {
-        return Err(BpfError::Required { program, reason: status.note.unwrap_or_default() });
-    }
-    if status.attached && program == Program::FibRules {
+    require(load::prepare(loaded, program)?)
+}
+
+fn attach(loaded: &mut Loaded, status: HookStatus, request: &Request) -> Result<HookStatus, BpfError> {
+    let mut status = require(load::attach(loaded, status))?;
+    if status.attached && status.program == Program::FibRules {
         let mut known: Array<&mut MapData, u32> = map_mut(&mut loaded.ebpf, "OUTCOMES_KNOWN")?;
         known.set(0, 1, 0).map_err(BpfError::map("fill", "OUTCOMES_KNOWN"))?;
     }
-    if status.attached && program == Program::FibTable && request.query_thread.is_some() && !loaded.knows_queries {
+    let tells_own = status.attached && status.program == Program::FibTable && request.query_thread.is_some();
+    if tells_own && !loaded.knows_queries {
         status.note = Some("own queries are told by their thread alone: /proc/kallsyms hides its addresses".into());
+    }
+    Ok(status)
+}
+
+/// Without some hooks there is nothing to tell.
+fn require(status: HookStatus) -> Result<HookStatus, BpfError> {
+    if !status.attached && status.program.is_required() {
+        return Err(BpfError::Required { program: status.program, reason: status.note.unwrap_or_default() });
     }
     Ok(status)
 }
