@@ -117,7 +117,7 @@ impl Host {
     pub fn controls(&self, access: &Access, findings: &[Finding]) -> Result<Controls, Failure> {
         let neighbours = Neighbours {
             resolvers: host::resolvers().unwrap_or_default(),
-            tcp_peers: host::established_peers().unwrap_or_default().into_iter().collect(),
+            connections: host::established().unwrap_or_default().into_iter().collect(),
         };
         let hijackers = plan::hijackers(&self.snapshot, findings);
         let targets = control::controls(&self.snapshot, &self.tunnels, &self.destinations, &neighbours, &hijackers);

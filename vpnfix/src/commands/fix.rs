@@ -12,7 +12,7 @@ use crate::action::lock::Lock;
 use crate::core::confirm::{self, Confirmation, Evidence, Probed};
 use crate::core::control;
 use crate::core::destination::{self, Class};
-use crate::core::finding::Finding;
+use crate::core::finding::{Finding, Reason};
 use crate::core::judge::Judgement;
 use crate::core::live::{self, View, Watch};
 use crate::core::model::{Netns, Rule, Snapshot};
@@ -213,10 +213,14 @@ impl<'a> Repair<'a> {
         Ok((judgement, differences))
     }
 
-    /// Findings about destinations that the plan said it would repair.
+    /// Findings about destinations that the plan said it would repair. Source validation is no rule's to repair: that
+    /// it still drops packets is said, and no reason to take a right route back.
     fn still_wrong<'f>(&self, judgement: &'f Judgement) -> impl Iterator<Item = &'f Finding> {
         let left_out: Vec<_> = self.plan.left_out.iter().map(|left| left.prefix).collect();
-        judgement.findings.iter().filter(move |finding| !left_out.contains(&finding.prefix))
+        judgement
+            .findings
+            .iter()
+            .filter(move |finding| finding.reason != Reason::ReversePath && !left_out.contains(&finding.prefix))
     }
 
     /// Watches live packets until every required rung is confirmed, or the time is over.

@@ -16,6 +16,18 @@ pub struct Control {
     pub name: String,
     /// The question that stands for it.
     pub question: Question,
+    /// It may enter no tunnel, even where the routes say so: a loop (the IKE peer), a cloud's service address, the
+    /// connection of the operator. The others may come home into a tunnel that only the hijacker keeps them from.
+    pub never_in_tunnel: bool,
+}
+
+/// An established TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TcpConnection {
+    /// This end.
+    pub local: IpAddr,
+    /// The other end.
+    pub peer: IpAddr,
 }
 
 /// What is known of the host beside its routing.
@@ -23,8 +35,8 @@ pub struct Control {
 pub struct Neighbours {
     /// Name servers in use.
     pub resolvers: Vec<IpAddr>,
-    /// Remote ends of established TCP connections.
-    pub tcp_peers: Vec<IpAddr>,
+    /// Established TCP connections.
+    pub connections: Vec<TcpConnection>,
 }
 
 /// Service addresses of clouds that share 169.254.0.0/16 with the tunnels' inside addresses, and their IPv6 forms.
@@ -41,7 +53,7 @@ const SERVICES: [(&str, &str); 7] = [
 /// An address of the internet that nobody routes specially; it is only asked about.
 const OFF_LINK: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 
-/// Every control target of the host (design §4). Addresses that belong into a tunnel are none.
+/// Every control target of the host (design §4).
 #[must_use]
 pub fn controls(
     snapshot: &Snapshot,
@@ -50,48 +62,54 @@ pub fn controls(
     neighbours: &Neighbours,
     hijackers: &[Rule],
 ) -> Vec<Control> {
-    let mut controls = Vec::new();
-    let mut add = |name: String, question: Question| {
-        let known = controls.iter().any(|control: &Control| control.question == question);
-        if !known && !question.destination.is_loopback() {
-            controls.push(Control { name, question });
-        }
-    };
+    let mut controls = Controls::default();
     for (name, address) in SERVICES {
         if let Ok(address) = address.parse() {
-            add(name.into(), Question::plain(address));
+            controls.never_in_tunnel(name, Question::plain(address));
         }
     }
     for tunnel in tunnels {
         if let Some(peer) = tunnel.outer_peer {
-            add(format!("IKE peer of {}", tunnel.name), Question::plain(peer));
+            controls.never_in_tunnel(format!("IKE peer of {}", tunnel.name), Question::plain(peer));
         }
     }
     for gateway in default_gateways(snapshot) {
-        add("default gateway".into(), Question::plain(gateway));
+        controls.never_in_tunnel("default gateway", Question::plain(gateway));
+    }
+    let inside = |address: IpAddr| tunnels.iter().any(|tunnel| tunnel.inside.iter().any(|own| own.local == address));
+    for connection in neighbours.connections.iter().filter(|connection| !inside(connection.local)) {
+        let question = Question { source: Some(connection.local), ..Question::plain(connection.peer) };
+        controls.never_in_tunnel("TCP connection", question);
     }
     for resolver in &neighbours.resolvers {
-        add("name server".into(), Question::plain(*resolver));
+        controls.add("name server", Question::plain(*resolver));
     }
-    add("internet".into(), Question::plain(OFF_LINK));
-    for peer in &neighbours.tcp_peers {
-        if !belongs_to_tunnel(snapshot, destinations, *peer) {
-            add("TCP connection".into(), Question::plain(*peer));
-        }
-    }
+    controls.add("internet", Question::plain(OFF_LINK));
     for (name, question) in of_rules(snapshot, destinations, hijackers) {
-        add(name, question);
+        controls.add(name, question);
     }
-    controls
+    controls.0
 }
 
-/// Does the table that should decide send this address into a tunnel?
-fn belongs_to_tunnel(snapshot: &Snapshot, destinations: &[Destination], address: IpAddr) -> bool {
-    let flow = Flow::from(&Question::plain(address));
-    destinations.iter().filter(|destination| destination.prefix.contains(&address)).any(|destination| {
-        walk::lookup(snapshot, destination.table, &flow)
-            .is_some_and(|route| destination.tunnels.iter().any(|tunnel| route.leaves_by(*tunnel)))
-    })
+/// Controls, each question once.
+#[derive(Default)]
+struct Controls(Vec<Control>);
+
+impl Controls {
+    fn add(&mut self, name: impl Into<String>, question: Question) {
+        self.push(name.into(), question, false);
+    }
+
+    fn never_in_tunnel(&mut self, name: impl Into<String>, question: Question) {
+        self.push(name.into(), question, true);
+    }
+
+    fn push(&mut self, name: String, question: Question, never_in_tunnel: bool) {
+        let known = self.0.iter().any(|control| control.question == question);
+        if !known && !question.destination.is_loopback() {
+            self.0.push(Control { name, question, never_in_tunnel });
+        }
+    }
 }
 
 fn default_gateways(snapshot: &Snapshot) -> impl Iterator<Item = IpAddr> {
@@ -163,8 +181,9 @@ pub struct Spoiled {
     pub found: String,
 }
 
-/// Compares a control before and after. It is spoiled if it now enters a tunnel that it was not in, became unreachable,
-/// or left its way for another than the one it has without the hijackers (coming home is fine).
+/// Compares a control before and after. It is spoiled if it became unreachable, if it now enters a tunnel that it was not
+/// in, or if it left its way for another than the one it has without the hijackers. Coming home is fine, into a tunnel
+/// too, but for those that no tunnel may have.
 #[must_use]
 pub fn compare(
     snapshot: &Snapshot,
@@ -179,46 +198,47 @@ pub fn compare(
         return None;
     }
     let name_of = |index: Option<u32>| index.map_or_else(|| "unreachable".into(), |index| snapshot.device_name(index));
-    let spoiled = |expected: String| {
-        Some(Spoiled {
-            name: control.name.clone(),
-            destination: control.question.destination,
-            expected,
-            found: name_of(is),
-        })
-    };
-    let is_tunnel = |index: Option<u32>| tunnels.iter().any(|tunnel| Some(tunnel.ifindex) == index);
-    if is.is_none() || is_tunnel(is) {
-        return spoiled(name_of(was));
-    }
     let home = home(snapshot, hijackers, control);
-    if is == home { None } else { spoiled(format!("{} or {}", name_of(was), name_of(home))) }
+    let is_tunnel = tunnels.iter().any(|tunnel| Some(tunnel.ifindex) == is);
+    let may_come_home = is.is_some() && home.contains(&is) && !(is_tunnel && control.never_in_tunnel);
+    if may_come_home {
+        return None;
+    }
+    Some(Spoiled {
+        name: control.name.clone(),
+        destination: control.question.destination,
+        expected: name_of(was),
+        found: name_of(is),
+    })
 }
 
-/// Where the control would go if the hijackers were not there.
-fn home(snapshot: &Snapshot, hijackers: &[Rule], control: &Control) -> Option<u32> {
+/// The devices that the control would leave by if the hijackers were not there.
+fn home(snapshot: &Snapshot, hijackers: &[Rule], control: &Control) -> Vec<Option<u32>> {
     let mut without = snapshot.clone();
     without.rules.retain(|rule| !hijackers.contains(rule));
     match walk::walk(&without, &[], &Flow::from(&control.question)) {
-        walk::End::Route { route, .. } => route.nexthops.first().and_then(|nexthop| nexthop.ifindex),
-        _ => None,
+        walk::End::Route { route, .. } => route.nexthops.iter().map(|nexthop| nexthop.ifindex).collect(),
+        _ => Vec::new(),
     }
 }
 
-/// Which controls would enter a tunnel if these rules stood: what must not be added.
+/// Which controls would be drawn into a tunnel that they may not enter if these rules stood?
 #[must_use]
 pub fn drawn_into_tunnel<'a>(
     snapshot: &Snapshot,
     tunnels: &[Tunnel],
+    hijackers: &[Rule],
     controls: &'a [Control],
     rules: &[Rule],
 ) -> Vec<&'a Control> {
-    let enters = |end: &walk::End<'_>| tunnels.iter().any(|tunnel| end.leaves_by(tunnel.ifindex));
+    let entered = |end: &walk::End<'_>| tunnels.iter().find(|tunnel| end.leaves_by(tunnel.ifindex)).map(|t| t.ifindex);
     controls
         .iter()
         .filter(|control| {
             let flow = Flow::from(&control.question);
-            enters(&walk::walk(snapshot, rules, &flow)) && !enters(&walk::walk(snapshot, &[], &flow))
+            let Some(tunnel) = entered(&walk::walk(snapshot, rules, &flow)) else { return false };
+            let was_in = entered(&walk::walk(snapshot, &[], &flow)).is_some();
+            !was_in && (control.never_in_tunnel || !home(snapshot, hijackers, control).contains(&Some(tunnel)))
         })
         .collect()
 }

@@ -8,9 +8,10 @@ use thiserror::Error;
 use super::control::{self, Control};
 use super::destination::{Class, Destination, may_steer};
 use super::finding::{Finding, Reason};
-use super::model::{Family, Rule, Snapshot, TABLE_MAIN};
+use super::model::{Family, Question, Rule, Snapshot, TABLE_MAIN};
 use super::owner::VPNFIX_PROTOCOL;
 use super::tunnel::Tunnel;
+use super::walk::{self, Flow};
 
 /// The priority of `inside` rules, as operators know them from the usual advice.
 pub const INSIDE_PRIORITY: u32 = 100;
@@ -240,19 +241,26 @@ fn prefix_rule(destination: &Destination, priority: u32) -> Rule {
 
 /// Adds a rule for one destination, unless it would draw a control target into a tunnel.
 fn place(situation: Situation<'_>, destination: &Destination, rule: Rule, what: &str, plan: &mut Plan) {
-    let drawn = control::drawn_into_tunnel(
-        situation.snapshot,
-        situation.tunnels,
-        situation.controls,
-        std::slice::from_ref(&rule),
-    );
-    if let Some(control) = drawn.first() {
-        let why = format!("it would draw {} ({}) into the tunnel", control.name, control.question.destination);
+    if let Some(why) = objection(situation, destination, &rule) {
         plan.left_out.push(LeftOut { prefix: destination.prefix, why });
         return;
     }
     let names: Vec<String> = destination.tunnels.iter().map(|index| situation.snapshot.device_name(*index)).collect();
     add(situation, rule, format!("{what} {} belongs to {}", destination.prefix, names.join(" and ")), plan);
+}
+
+/// Why a rule for a destination would not do, or would do harm.
+fn objection(situation: Situation<'_>, destination: &Destination, rule: &Rule) -> Option<String> {
+    let Situation { snapshot, tunnels, findings, controls, .. } = situation;
+    let rules = std::slice::from_ref(rule);
+    let drawn = control::drawn_into_tunnel(snapshot, tunnels, &hijackers(snapshot, findings), controls, rules);
+    if let Some(control) = drawn.first() {
+        return Some(format!("it would draw {} ({}) into the tunnel", control.name, control.question.destination));
+    }
+    let end = walk::walk(snapshot, rules, &Flow::from(&Question::plain(destination.address)));
+    let arrives = destination.tunnels.iter().any(|tunnel| end.leaves_by(*tunnel));
+    let told = arrives || matches!(end, walk::End::Undecided(_));
+    (!told).then(|| "table main itself leads elsewhere, so no rule into it helps".into())
 }
 
 /// Adds a step, unless a rule of the same effect stands where the step's would, or anywhere before the hijacker.
@@ -280,8 +288,9 @@ fn main_first_is_harmless(situation: Situation<'_>, hijackers: &[&Rule], priorit
         rule.table().is_some_and(|table| snapshot.table(family, table).all(|route| route.destination.prefix_len() == 0))
     });
     let rule = main_first_rule(family, priority);
-    let draws_none = control::drawn_into_tunnel(snapshot, situation.tunnels, situation.controls, &[rule]).is_empty();
-    no_others && only_defaults && draws_none
+    let all_hijackers = self::hijackers(snapshot, situation.findings);
+    let drawn = control::drawn_into_tunnel(snapshot, situation.tunnels, &all_hijackers, situation.controls, &[rule]);
+    no_others && only_defaults && drawn.is_empty()
 }
 
 /// Says of each finding that no step is for why there is none.

@@ -11,6 +11,7 @@ use nix::sys::utsname::uname;
 use nix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 
+use crate::core::control::TcpConnection;
 use crate::core::model::HostFacts;
 
 /// A file of the host that cannot be read.
@@ -127,32 +128,33 @@ fn parse_resolvers(text: &str) -> Vec<IpAddr> {
     text.lines().filter_map(server).collect()
 }
 
-/// The far ends of all established TCP connections in the calling thread's network namespace. IPv4 addresses mapped
-/// into IPv6 are told as IPv4.
+/// All established TCP connections in the calling thread's network namespace. IPv4 addresses mapped into IPv6 are told
+/// as IPv4.
 ///
 /// # Errors
 /// If /proc cannot be read. A kernel without IPv6 has no IPv6 ones.
-pub fn established_peers() -> Result<BTreeSet<IpAddr>, HostError> {
-    let mut peers = parse_peers(&read("/proc/thread-self/net/tcp")?);
+pub fn established() -> Result<BTreeSet<TcpConnection>, HostError> {
+    let mut connections = parse_connections(&read("/proc/thread-self/net/tcp")?);
     match read("/proc/thread-self/net/tcp6") {
-        Ok(table) => peers.extend(parse_peers(&table)),
+        Ok(table) => connections.extend(parse_connections(&table)),
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    Ok(peers)
+    Ok(connections)
 }
 
 /// A table of `/proc/net/tcp` or `tcp6` (proc(5)): slot, local, remote, state …; state 01 is established.
-fn parse_peers(table: &str) -> BTreeSet<IpAddr> {
-    let peer = |line: &str| {
-        let mut words = line.split_whitespace().skip(2);
-        let remote = words.next()?;
+fn parse_connections(table: &str) -> BTreeSet<TcpConnection> {
+    let connection = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, remote) = (words.next()?, words.next()?);
         if words.next()? != "01" {
             return None;
         }
-        parse_address(remote.split(':').next()?)
+        let address = |end: &str| parse_address(end.split(':').next()?);
+        Some(TcpConnection { local: address(local)?, peer: address(remote)? })
     };
-    table.lines().filter_map(peer).collect()
+    table.lines().filter_map(connection).collect()
 }
 
 /// The kernel prints an address as 32-bit words in host byte order of what lies in memory in network byte order.
@@ -217,18 +219,20 @@ mod tests {
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn peers_are_those_of_established_connections() {
+    fn only_established_connections_are_told() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue\n\
             0: 0100007F:1F90 00000000:0000 0A 00000000:00000000\n\
             1: 3137FEA9:0016 3537FEA9:C001 01 00000000:00000000\n\
             2: 3137FEA9:0016 0501A8C0:C001 06 00000000:00000000\n\
             3: broken\n\
             4: 0 0:0 01\n";
-        assert_eq!(parse_peers(table), BTreeSet::from(["169.254.55.53".parse().unwrap()]));
-        let table6 = "0: 0:0 B80D0120000000000000000001000000:0016 01\n\
-            1: 0:0 0000000000000000FFFF0000010200C0:0016 01\n";
-        let expected = ["2001:db8::1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
-        assert_eq!(parse_peers(table6), BTreeSet::from(expected));
+        let ends =
+            |local: &str, peer: &str| TcpConnection { local: local.parse().unwrap(), peer: peer.parse().unwrap() };
+        assert_eq!(parse_connections(table), BTreeSet::from([ends("169.254.55.49", "169.254.55.53")]));
+        let table6 = "0: B80D0120000000000000000002000000:0 B80D0120000000000000000001000000:0016 01\n\
+            1: 0000000000000000FFFF0000020200C0:0 0000000000000000FFFF0000010200C0:0016 01\n";
+        let expected = [ends("2001:db8::2", "2001:db8::1"), ends("192.0.2.2", "192.0.2.1")];
+        assert_eq!(parse_connections(table6), BTreeSet::from(expected));
         assert_eq!(parse_address("ééééé"), None);
     }
 

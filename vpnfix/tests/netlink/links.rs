@@ -24,7 +24,8 @@ fn the_snapshot_has_the_links_and_addresses_that_ip_shows() {
         let group = link["group"].as_str().unwrap();
         assert_eq!(if ours.group == 0 { "default".into() } else { ours.group.to_string() }, group);
         match link["linkinfo"]["info_kind"].as_str() {
-            Some(kind) => assert_eq!(ours.kind, LinkKind::Other(kind.into())),
+            // Where the tunnel modules are loaded, each namespace has their fallback devices (`ip_vti0` and its like).
+            Some(kind) => assert_eq!(ours.kind.name(), kind),
             None => assert_eq!(ours.kind, LinkKind::Loopback),
         }
     }

@@ -1,7 +1,7 @@
 //! Plans for the incident's gateway and for hosts where a careless one would do harm.
 
 use super::*;
-use crate::core::control::{Neighbours, controls};
+use crate::core::control::{Neighbours, TcpConnection, controls};
 use crate::core::destination::destinations;
 use crate::core::fixture::{ENS5, VTI1, answer, gateway, hijacked_rules, route, via};
 use crate::core::judge::{Case, judge, questions};
@@ -9,8 +9,17 @@ use crate::core::model::RuleAction;
 use crate::core::owner::Clues;
 use crate::core::tunnel::tunnels;
 
-/// Judges the host by the engine's own answers, and plans.
 fn planned(snapshot: &Snapshot, strategy: Strategy, priority: Option<u32>) -> Result<Plan, PlanError> {
+    planned_beside(snapshot, &Neighbours::default(), strategy, priority)
+}
+
+/// Judges the host by the engine's own answers, and plans.
+fn planned_beside(
+    snapshot: &Snapshot,
+    neighbours: &Neighbours,
+    strategy: Strategy,
+    priority: Option<u32>,
+) -> Result<Plan, PlanError> {
     let tunnels = tunnels(snapshot, &[]).expect("no device is named");
     let destinations = destinations(snapshot, &tunnels);
     let asked = questions(&destinations);
@@ -18,7 +27,7 @@ fn planned(snapshot: &Snapshot, strategy: Strategy, priority: Option<u32>) -> Re
     let case = Case { snapshot, tunnels: &tunnels, destinations: &destinations, clues: &Clues::default() };
     let findings = judge(case, &asked, &answers).findings;
     let hijackers = hijackers(snapshot, &findings);
-    let controls = controls(snapshot, &tunnels, &destinations, &Neighbours::default(), &hijackers);
+    let controls = controls(snapshot, &tunnels, &destinations, neighbours, &hijackers);
     let situation = Situation {
         snapshot,
         tunnels: &tunnels,
@@ -141,6 +150,45 @@ fn a_prefix_that_covers_the_ike_peer_is_not_drawn_into_its_own_tunnel() {
     assert_eq!(commands(&plan), [INSIDE, LEARNED]);
     assert_eq!(plan.left_out.len(), 1, "{plan:?}");
     assert_eq!(plan.left_out[0].prefix.to_string(), "203.0.113.0/24");
+}
+
+/// A connection from this address of the host to a client inside the learned prefix 10.20.0.0/16.
+fn connection_from(local: &str) -> Neighbours {
+    let ends =
+        TcpConnection { local: local.parse().expect("an address"), peer: "10.20.7.7".parse().expect("an address") };
+    Neighbours { connections: vec![ends], ..Neighbours::default() }
+}
+
+#[test]
+fn the_operators_connection_is_not_drawn_into_a_tunnel() {
+    let ssh = connection_from("192.168.12.49");
+    let plan = planned_beside(&gateway(), &ssh, Strategy::Auto, None).expect("a plan");
+    assert_eq!(commands(&plan), [INSIDE]);
+    assert_eq!(plan.left_out.len(), 1, "{plan:?}");
+    assert!(plan.left_out[0].why.contains("10.20.7.7"), "{plan:?}");
+}
+
+#[test]
+fn a_connection_of_the_tunnel_itself_does_not_stand_in_the_way() {
+    let stuck = connection_from("169.254.55.54");
+    let plan = planned_beside(&gateway(), &stuck, Strategy::Auto, None).expect("a plan");
+    assert_eq!(commands(&plan), [INSIDE, MAIN_FIRST]);
+}
+
+#[test]
+fn a_name_server_behind_the_tunnel_may_come_home() {
+    let resolver = Neighbours { resolvers: vec!["10.20.0.2".parse().expect("an address")], ..Neighbours::default() };
+    let plan = planned_beside(&gateway(), &resolver, Strategy::Auto, None).expect("a plan");
+    assert_eq!(commands(&plan), [INSIDE, MAIN_FIRST]);
+}
+
+#[test]
+fn where_main_itself_leads_elsewhere_no_rule_is_added() {
+    let mut host = gateway();
+    host.routes.push(route(TABLE_MAIN, "169.254.55.53/32", ENS5));
+    let plan = planned(&host, Strategy::Inside, None).expect("a plan");
+    assert_eq!(commands(&plan), Vec::<String>::new());
+    assert!(plan.left_out.iter().any(|left| left.why.contains("main itself")), "{plan:?}");
 }
 
 #[test]
