@@ -21,6 +21,9 @@ pub struct Args {
     /// Kernels to boot; all of them unless told
     #[arg(long, num_args = 1.., value_name = "SERIES")]
     kernel: Vec<Series>,
+    /// In virtual machines, play all scenes on 6.1 alone; on the others load, attach, trace and fix
+    #[arg(long)]
+    brief: bool,
 }
 
 /// What tests need: nothing, root, or a kernel of their own.
@@ -58,7 +61,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         summary.push(("netns".to_owned(), netns()));
     }
     if wants(Layer::Vm) {
-        match vm::run(&args.kernel) {
+        match vm::run(&args.kernel, args.brief) {
             Ok(kernels) => summary.extend(kernels),
             Err(error) => summary.push(("vm".to_owned(), Err(error))),
         }

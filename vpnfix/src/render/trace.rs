@@ -44,7 +44,11 @@ fn clock(time: &str) -> &str {
 }
 
 fn flow_words(flow: &FlowReport) -> String {
-    let end = |address: &str, port: u16| if port == 0 { address.to_string() } else { format!("{address}:{port}") };
+    let end = |address: &str, port: u16| match (port, address.contains(':')) {
+        (0, _) => address.to_string(),
+        (port, false) => format!("{address}:{port}"),
+        (port, true) => format!("[{address}]:{port}"),
+    };
     let protocol = match flow.protocol {
         0 => String::new(),
         1 => "icmp ".into(),

@@ -7,8 +7,11 @@ use crate::test::BINARY_VARIABLE;
 /// refuse trampolines.
 const WITHOUT_FEXIT: (&str, &str) = ("VPNFIX_NO_FEXIT", "1");
 
-/// Tests that trace nothing, for which one run is enough.
-const WITHOUT_TRACING: [&str; 1] = ["netlink"];
+/// Scenes for which one way of knowing outcomes is enough: they trace nothing, or what they test does not hang on it.
+const ONE_WAY: [&str; 4] = ["netlink", "bad_cases", "scene", "lab"];
+
+/// Scenes that a brief run keeps on every kernel: the kernel side itself.
+const KERNEL_SIDE: &str = "tracer";
 
 /// What real tunnels need; loaded first, because the first load is the slowest.
 const MODULES: [&str; 9] =
@@ -39,23 +42,34 @@ impl Job {
     }
 }
 
+/// How much runs in a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Every scene.
+    All,
+    /// Load, attach, trace, fix: the lab's play and the kernel side's own tests, both ways.
+    Brief,
+}
+
 /// All jobs of a machine, in their order.
-pub fn all(programs: &Programs) -> Vec<Job> {
+pub fn all(programs: &Programs, extent: Extent) -> Vec<Job> {
     let vpnfix = programs.vpnfix.as_str();
+    let lab = |name: &str| Job::new(name, 240, [vpnfix, "lab", "run"]);
     let mut jobs = vec![
         Job::new("modules", 180, ["modprobe", "-a"].into_iter().chain(MODULES)),
         Job::new("btf", 20, ["stat", "--format=%n %s bytes", "/sys/kernel/btf/vmlinux"]),
         Job::new("vti", 20, VTI.split(' ')),
         Job::new("esp", 120, ESP.split('|')),
         Job::new("doctor", 60, [vpnfix, "doctor"]),
-        Job::new("lab", 240, [vpnfix, "lab", "run"]),
+        lab("lab"),
+        lab("lab-without-fexit").with(WITHOUT_FEXIT),
     ];
-    for scene in &programs.scenes {
+    for scene in programs.scenes.iter().filter(|scene| extent == Extent::All || scene.name == KERNEL_SIDE) {
         let job = |name: String| {
             Job::new(name, 420, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix)).with(("RUST_BACKTRACE", "1"))
         };
         jobs.push(job(format!("scenes-{}", scene.name)));
-        if !WITHOUT_TRACING.contains(&scene.name.as_str()) {
+        if !ONE_WAY.contains(&scene.name.as_str()) {
             jobs.push(job(format!("scenes-{}-without-fexit", scene.name)).with(WITHOUT_FEXIT));
         }
     }

@@ -24,6 +24,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use signal_hook::{consts::TERM_SIGNALS, flag};
 
 use guest::Guest;
+use jobs::Extent;
 use kernel::Kernel;
 use script::Outcome;
 pub use series::Series;
@@ -31,11 +32,12 @@ pub use series::Series;
 /// An emulated machine takes one processor of the host.
 const MACHINES_AT_ONCE: usize = 2;
 
-/// Boots each kernel (all of them if none is named), runs the jobs there, and gives one line for each.
+/// Boots each kernel (all of them if none is named), runs the jobs there, and gives one line for each. A brief run plays
+/// all scenes on one kernel, and on the others what loads, attaches, traces and repairs.
 ///
 /// # Errors
 /// Fails if the tests cannot be built or the wait is interrupted; what goes wrong with one kernel is that kernel's line.
-pub fn run(chosen: &[Series]) -> Result<Vec<(String, Result<String>)>> {
+pub fn run(chosen: &[Series], brief: bool) -> Result<Vec<(String, Result<String>)>> {
     let chosen = if chosen.is_empty() { Series::ALL } else { chosen };
     let programs = executables::build()?;
     let kernels = kernel::provide(chosen);
@@ -52,7 +54,8 @@ pub fn run(chosen: &[Series]) -> Result<Vec<(String, Result<String>)>> {
         for _ in 0..MACHINES_AT_ONCE {
             scope.spawn(|| {
                 while let Some((series, kernel)) = take(&waiting) {
-                    let result = kernel.and_then(|kernel| play(&kernel, &programs, accelerator, &interrupted));
+                    let result = kernel
+                        .and_then(|kernel| play(&kernel, extent(series, brief), &programs, accelerator, &interrupted));
                     lock(&done).push((series, result));
                 }
             });
@@ -64,6 +67,11 @@ pub fn run(chosen: &[Series]) -> Result<Vec<(String, Result<String>)>> {
     let mut done = done.into_inner().unwrap_or_else(|poison| poison.into_inner());
     done.sort_by_key(|(series, _)| *series);
     Ok(done.into_iter().map(|(series, result)| (format!("vm {}", series.name()), result)).collect())
+}
+
+/// In a brief run all scenes are played on one kernel only.
+fn extent(series: Series, brief: bool) -> Extent {
+    if brief && series != Series::THOROUGH { Extent::Brief } else { Extent::All }
 }
 
 fn take<T>(waiting: &Mutex<Vec<T>>) -> Option<T> {
@@ -78,12 +86,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Runs all jobs in one machine, with a line for each as it ends.
 fn play(
     kernel: &Kernel,
+    extent: Extent,
     programs: &executables::Programs,
     accelerator: accel::Accelerator,
     interrupted: &AtomicBool,
 ) -> Result<String> {
     let began = Instant::now();
-    let jobs = jobs::all(programs);
+    let jobs = jobs::all(programs, extent);
     let guest = Guest::new(kernel, &jobs);
     let mut failed = Vec::new();
     guest.boot(accelerator, interrupted, |job, outcome| {

@@ -23,6 +23,9 @@ impl Series {
     /// All of them, oldest first: it is the slowest, and so should start first.
     pub const ALL: &[Self] = &[Self::V5_10, Self::V6_1, Self::V6_12, Self::V7_3];
 
+    /// The one that plays all scenes in a brief run.
+    pub const THOROUGH: Self = Self::V6_1;
+
     /// The first numbers of its versions.
     pub fn name(self) -> &'static str {
         match self {

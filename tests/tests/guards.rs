@@ -1,0 +1,85 @@
+//! What a repair must not spoil, and what it does when the kernel answers otherwise than planned.
+
+use std::net::{TcpListener, TcpStream};
+
+use vpnfix_tests::need_root;
+use vpnfix_tests::scene::{INSIDE1, PEER1, REMOTE, REMOTE_HOST, Scene, WRONG_DEVICE};
+use vpnfix_tests::traffic;
+
+/// A prefix learned by BGP covers the IKE peer: drawn into the tunnel, the tunnel's own packets would loop.
+#[test]
+fn a_prefix_that_covers_the_ike_peer_stays_out_of_the_tunnel() {
+    need_root!();
+    let scene = Scene::hijacked();
+    if !scene.has_real_tunnels() {
+        // A veth pair has no outer address; the plan's unit tests cover it there.
+        return;
+    }
+    scene.ip(&[&format!("route add 198.18.0.0/15 via {PEER1} dev Tunnel1 proto bgp")]);
+    let report = scene.vpnfix(&["fix", "--format", "json"]).ends(3).json();
+    let left_out = report["plan"]["left_out"].as_array().expect("what is left out");
+    assert!(left_out.iter().any(|left| left["prefix"] == "198.18.0.0/15"), "{report:#}");
+    assert_eq!(scene.device_for("198.18.1.2".parse().expect("an address")), WRONG_DEVICE);
+    assert_eq!(scene.device_for(PEER1), "Tunnel1");
+    assert!(traffic::pings(&scene.gw(), PEER1), "the tunnel works");
+}
+
+/// The operator's connection comes from inside a learned prefix, and lives because of the hijack.
+#[test]
+fn an_established_connection_is_not_drawn_into_the_tunnel() {
+    need_root!();
+    let scene = Scene::hijacked();
+    // The client's address is one of the LAN's; the learned prefix covers it.
+    let lan = scene.of("lan");
+    scene.ip(&[&format!("route add 10.9.128.0/17 via {PEER1} dev Tunnel1 proto bgp")]);
+    vpnfix_tests::ip::batch(Some(&lan), &["addr add 10.9.200.1/32 dev gw0".to_owned()]).expect("the client's address");
+    let listener = traffic::inside(&scene.gw(), || TcpListener::bind("10.9.0.10:22")).expect("the server");
+    let client = traffic::inside(&lan, || connect_from("10.9.200.1", "10.9.0.10:22")).expect("the client");
+    let (server, peer) = listener.accept().expect("the connection");
+    assert_eq!(peer.ip().to_string(), "10.9.200.1");
+
+    let report = scene.vpnfix(&["fix", "--format", "json"]).ends(3).json();
+    let left_out = report["plan"]["left_out"].as_array().expect("what is left out");
+    let told = left_out.iter().find(|left| left["prefix"] == "10.9.128.0/17").unwrap_or_else(|| panic!("{report:#}"));
+    assert!(told["why"].as_str().is_some_and(|why| why.contains("10.9.200.1")), "{told:#}");
+    assert_eq!(scene.device_for("10.9.200.1".parse().expect("an address")), WRONG_DEVICE);
+    for to in [PEER1, REMOTE_HOST] {
+        assert_eq!(scene.device_for(to), "Tunnel1", "{to}");
+    }
+    drop((client, server));
+}
+
+/// What must not be touched is not: other rules, other tables, the hijacker's own.
+#[test]
+fn foreign_rules_and_tables_stay_as_they_are() {
+    need_root!();
+    let scene = Scene::hijacked();
+    scene.second_table();
+    let (rules, routes) = (scene.rules(), scene.routes());
+    let report = scene.vpnfix(&["fix", "--format", "json"]).ends(0).json();
+    assert_eq!(scene.routes(), routes);
+    let kept: Vec<&str> = rules.lines().collect();
+    let now = scene.rules();
+    assert!(kept.iter().all(|line| now.lines().any(|other| other == *line)), "{now}");
+    // With a rule of others there, `auto` does not put main before it.
+    let steps = report["plan"]["steps"].as_array().expect("steps");
+    let commands: Vec<&str> = steps.iter().filter_map(|step| step["do"].as_str()).collect();
+    assert!(commands.iter().all(|command| command.contains(" to ")), "{commands:?}");
+    assert!(commands.iter().any(|command| command.contains(INSIDE1)), "{commands:?}");
+    assert!(commands.iter().any(|command| command.contains(REMOTE)), "{commands:?}");
+    scene.vpnfix(&["undo"]).ends(0);
+    assert_eq!((scene.rules(), scene.routes()), (rules, routes));
+}
+
+/// Connects from one address of the host.
+fn connect_from(from: &str, to: &str) -> std::io::Result<TcpStream> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+    use std::os::fd::AsRawFd as _;
+
+    let descriptor = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let address =
+        |text: &str| text.parse::<std::net::SocketAddrV4>().map(SockaddrIn::from).map_err(std::io::Error::other);
+    bind(descriptor.as_raw_fd(), &address(&format!("{from}:0"))?)?;
+    connect(descriptor.as_raw_fd(), &address(to)?)?;
+    Ok(TcpStream::from(descriptor))
+}
