@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::assess::{Access, Host, in_namespace};
 use super::attach;
@@ -32,6 +32,8 @@ const REFRESH: Duration = Duration::from_millis(200);
 /// The kernel cannot be traced, or the host's routing cannot be read.
 pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
     in_namespace(settings, async |access| {
+        // Listened for from the beginning: a signal that comes while the programs attach must end the trace in order too.
+        let signals = Signals::listen()?;
         let host = Host::read(&access, settings, &args.to).await?;
         let (watches, holes) = watched(&host, args)?;
         let tracer = attach::attach(&Request {
@@ -44,7 +46,7 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
         let clock = WallClock { offset_ns: i128::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0) };
         let teller = Teller::new(clock, watches.len());
         Session { settings, access, host, watches, tracer, teller, clock, refreshed: Instant::now(), told: 0 }
-            .run(args)
+            .run(args, signals)
             .await
     })
 }
@@ -66,6 +68,26 @@ fn watched(host: &Host, args: &TraceArgs) -> Result<(Vec<Watch>, Vec<IpNet>), Fa
         return Err(Failure::unable(message).hint("name the device with --tunnel DEV, or watch everything with --all"));
     }
     Ok((live::watches(&host.destinations, &[]), holes))
+}
+
+/// The signals that end a trace.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::of("listen for signals", &error));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn came(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// A running trace.
@@ -90,12 +112,12 @@ enum End {
 }
 
 impl Session<'_> {
-    async fn run(mut self, args: &TraceArgs) -> Result<Outcome, Failure> {
+    async fn run(mut self, args: &TraceArgs, signals: Signals) -> Result<Outcome, Failure> {
         let began = Instant::now();
         if self.print(&TraceLine::Start(self.start()))? == Printed::ReaderGone {
             return Ok(Outcome::Ok);
         }
-        let end = self.follow(args, began).await?;
+        let end = self.follow(args, signals, began).await?;
         let totals = attach::totals(&self.tracer)?;
         let view = View {
             snapshot: &self.host.snapshot,
@@ -129,9 +151,7 @@ impl Session<'_> {
     }
 
     /// Tells events as they come, until the end.
-    async fn follow(&mut self, args: &TraceArgs, began: Instant) -> Result<End, Failure> {
-        let signals = |kind| signal(kind).map_err(|error| Failure::of("listen for signals", &error));
-        let (mut interrupt, mut terminate) = (signals(SignalKind::interrupt())?, signals(SignalKind::terminate())?);
+    async fn follow(&mut self, args: &TraceArgs, mut signals: Signals, began: Instant) -> Result<End, Failure> {
         let deadline = args.period.map(|period| tokio::time::Instant::from_std(began + period));
         let mut seen = Vec::new();
         loop {
@@ -143,8 +163,7 @@ impl Session<'_> {
             };
             let over = tokio::select! {
                 biased;
-                _ = interrupt.recv() => true,
-                _ = terminate.recv() => true,
+                () = signals.came() => true,
                 () = expired => true,
                 events = self.tracer.next(&mut seen) => {
                     events.map_err(|error| attach::bpf_failure("read the kernel's events", &error))?;
