@@ -49,6 +49,18 @@ pub struct LeftBehind {
     pub source: NetlinkError,
 }
 
+impl LeftBehind {
+    /// The command, and why it failed.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let mut told = format!("{self}: {}", self.source);
+        if let Some(cause) = std::error::Error::source(&self.source) {
+            told.push_str(&format!(": {cause}"));
+        }
+        told
+    }
+}
+
 /// Takes rules back, the last first. A rule that is gone already is fine.
 pub async fn take_back(netlink: &Netlink, rules: &[Rule]) -> (Vec<Rule>, Vec<LeftBehind>) {
     let (mut removed, mut left) = (Vec::new(), Vec::new());

@@ -11,11 +11,11 @@ use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::Mode;
 use thiserror::Error;
 
-/// Names another directory for the lock and the journal, for tests.
+/// Names another directory for the lock, for tests.
 pub const RUN_DIRECTORY_VARIABLE: &str = "VPNFIX_RUN_DIR";
 const RUN_DIRECTORY: &str = "/run/vpnfix";
 
-/// The directory for what lasts until the next boot: `/run/vpnfix`, or what `VPNFIX_RUN_DIR` says.
+/// The directory for the lock: `/run/vpnfix`, or what `VPNFIX_RUN_DIR` says.
 #[must_use]
 pub fn run_directory() -> PathBuf {
     env::var_os(RUN_DIRECTORY_VARIABLE)

@@ -11,7 +11,7 @@ use crate::core::judge::{self, Asked, Case, Judgement};
 use crate::core::model::{Answer, Netns, Question, Rule, Snapshot};
 use crate::core::owner::Clues;
 use crate::core::plan::{self, Situation};
-use crate::core::tunnel::{self, Tunnel};
+use crate::core::tunnel::{self, NoSuchDevice, Tunnel};
 use crate::system::netlink::{Netlink, NetlinkError, QueryThread};
 use crate::system::{clues, host, namespace};
 
@@ -75,19 +75,44 @@ impl Host {
     /// # Errors
     /// Netlink, or a device named that is not there.
     pub async fn read(access: &Access, settings: &Settings, only: &[IpNet]) -> Result<Self, Failure> {
-        let snapshot = access
-            .netlink
-            .snapshot(access.netns.clone())
-            .await
-            .map_err(|error| netlink_failure("read the host's routing", &error))?;
-        let tunnels =
-            tunnel::tunnels(&snapshot, &settings.tunnels).map_err(|error| Failure::of("find the tunnels", &error))?;
+        let snapshot = Self::snapshot(access).await?;
+        Self::of(snapshot, settings, only).map_err(|error| Failure::of("find the tunnels", &error))
+    }
+
+    /// The same later on: nothing if a device named is not there now.
+    ///
+    /// # Errors
+    /// Netlink.
+    pub async fn read_again(access: &Access, settings: &Settings, only: &[IpNet]) -> Result<Option<Self>, Failure> {
+        Ok(Self::of(Self::snapshot(access).await?, settings, only).ok())
+    }
+
+    async fn snapshot(access: &Access) -> Result<Snapshot, Failure> {
+        let snapshot = access.netlink.snapshot(access.netns.clone()).await;
+        snapshot.map_err(|error| netlink_failure("read the host's routing", &error))
+    }
+
+    fn of(snapshot: Snapshot, settings: &Settings, only: &[IpNet]) -> Result<Self, NoSuchDevice> {
+        let tunnels = tunnel::tunnels(&snapshot, &settings.tunnels)?;
         let mut destinations = destination::destinations(&snapshot, &tunnels);
         destinations.retain(|destination| {
             only.is_empty()
                 || only.iter().any(|only| only.contains(&destination.prefix) || destination.prefix.contains(only))
         });
         Ok(Self { snapshot, tunnels, destinations, clues: clues::gather() })
+    }
+
+    /// Is there anything to judge?
+    ///
+    /// # Errors
+    /// No tunnel, or nothing that belongs into one.
+    pub fn has_destinations(&self, command: &str) -> Result<(), Failure> {
+        let message = match (self.destinations.is_empty(), self.tunnels.is_empty()) {
+            (false, _) => return Ok(()),
+            (true, true) => format!("{command}: no tunnel here (no link of kind vti, vti6 or xfrm)"),
+            (true, false) => format!("{command}: nothing is routed through a tunnel here"),
+        };
+        Err(Failure::unable(message).hint("name the device with --tunnel DEV"))
     }
 
     /// Asks the kernel about every destination and judges its answers.

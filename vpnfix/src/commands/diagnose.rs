@@ -4,6 +4,7 @@ use super::assess::{Host, in_namespace};
 use super::cli::DiagnoseArgs;
 use super::failure::Failure;
 use super::settings::Settings;
+use crate::core::finding::{Note, NoteId};
 use crate::core::plan::{self, Strategy};
 use crate::core::report::Outcome;
 use crate::core::report::diagnose::{DiagnoseReport, Parts};
@@ -26,13 +27,13 @@ pub fn run(settings: &Settings, args: &DiagnoseArgs) -> Result<Outcome, Failure>
 pub fn report(settings: &Settings, args: &DiagnoseArgs) -> Result<DiagnoseReport, Failure> {
     in_namespace(settings, async |access| {
         let host = Host::read(&access, settings, &args.to).await?;
-        let judgement = host.judge(&access)?;
+        let mut judgement = host.judge(&access)?;
         let controls = host.controls(&access, &judgement.findings)?;
-        let situation = host.situation(&judgement.findings, &controls);
-        let plan = match plan::plan(situation, Strategy::Auto, None) {
+        let plan = plan::plan(host.situation(&judgement.findings, &controls), Strategy::Auto, None);
+        let plan = match plan {
             Ok(plan) => Some(plan).filter(|_| !judgement.findings.is_empty()),
             Err(error) => {
-                tracing::warn!("no plan: {error}");
+                judgement.notes.push(Note { id: NoteId::NoPlan, text: format!("there is no plan: {error}") });
                 None
             }
         };

@@ -7,12 +7,13 @@ use super::attach;
 use super::cli::FixArgs;
 use super::failure::Failure;
 use super::settings::Settings;
+use super::signals::Signals;
 use crate::action::apply::{self, ApplyError};
 use crate::action::lock::Lock;
 use crate::core::confirm::{self, Confirmation, Evidence, Probed};
 use crate::core::control;
-use crate::core::destination::{self, Class};
-use crate::core::finding::{Finding, Reason};
+use crate::core::destination::{self, Destination};
+use crate::core::finding::{Finding, Note, NoteId, Reason};
 use crate::core::judge::Judgement;
 use crate::core::live::{self, View, Watch};
 use crate::core::model::{Netns, Rule, Snapshot};
@@ -53,11 +54,9 @@ pub fn report(settings: &Settings, args: &FixArgs) -> Result<FixReport, Failure>
     in_namespace(settings, async |access| {
         // Taken before the host is read: what is planned from must not change under another vpnfix's hands.
         let _lock = if args.dry_run { None } else { Some(lock(&access.netns)?) };
+        let signals = Signals::listen()?;
         let host = Host::read(&access, settings, &[]).await?;
-        if host.tunnels.is_empty() {
-            return Err(Failure::unable("fix: no tunnel here (no link of kind vti, vti6 or xfrm)")
-                .hint("name the device with --tunnel DEV"));
-        }
+        host.has_destinations("fix")?;
         let judgement = host.judge(&access)?;
         let controls = host.controls(&access, &judgement.findings)?;
         let plan = make_plan(&host, &judgement, &controls, args)?;
@@ -68,7 +67,7 @@ pub fn report(settings: &Settings, args: &FixArgs) -> Result<FixReport, Failure>
             return Ok(report);
         }
         let repair = Repair::prepare(settings, &access, host, judgement, controls, plan, args)?;
-        repair.run(&mut report).await?;
+        repair.run(&mut report, signals).await?;
         Ok(report)
     })
 }
@@ -138,7 +137,7 @@ impl<'a> Repair<'a> {
         plan: Plan,
         args: &FixArgs,
     ) -> Result<Self, Failure> {
-        let probe = if args.no_probe { None } else { Some(prepare_probe(&host)?) };
+        let probe = if args.no_probe { None } else { Some(prepare_probe(&host, &plan)?) };
         let watches = live::watches(&host.destinations, &[]);
         let tracer = attach::attach(&Request {
             watches: watches.iter().map(|watch| watch.prefix).collect(),
@@ -152,7 +151,7 @@ impl<'a> Repair<'a> {
     }
 
     /// Applies, checks, and confirms or rolls back. What came of it is in the report.
-    async fn run(mut self, report: &mut FixReport) -> Result<(), Failure> {
+    async fn run(mut self, report: &mut FixReport, signals: Signals) -> Result<(), Failure> {
         let added = match apply::apply(&self.access.netlink, &self.plan).await {
             Ok(added) => added,
             Err(error) if error.added.is_empty() => {
@@ -162,12 +161,8 @@ impl<'a> Repair<'a> {
         };
         report.applied = added.iter().map(Rule::add_command).collect();
         let changed = Instant::now();
-        if let Some(probe) = &mut self.probe {
-            probe.begin();
-        }
         let at_change = attach::totals(&self.tracer);
-        let checked = self.check(&added).await;
-        let (judgement, differences) = match checked {
+        let (judgement, differences) = match self.check(&added).await {
             Ok(checked) => checked,
             Err(failure) => {
                 let difference = Difference {
@@ -182,10 +177,21 @@ impl<'a> Repair<'a> {
         if !differences.is_empty() {
             return self.roll_back(report, &added, differences).await;
         }
-        report.confirmations = self.confirm(changed, &at_change?, &judgement).await?;
-        report.remaining = judgement.findings;
-        let confirmed = report.confirmations.iter().all(Confirmation::confirmed);
-        report.outcome = if confirmed && report.remaining.is_empty() { Outcome::Ok } else { Outcome::Unconfirmed };
+        // Only now: before, the requests would leave in the clear like everything else.
+        if let Some(probe) = &mut self.probe {
+            probe.begin();
+        }
+        report.remaining = judgement.findings.clone();
+        // From here on the rules stay, whatever happens, and the report says so.
+        report.outcome = Outcome::Unconfirmed;
+        match at_change {
+            Ok(at_change) => self.confirm(report, Moment { changed, at_change }, &judgement, signals).await,
+            Err(failure) => report.notes.push(after_change(&failure)),
+        }
+        let confirmed = !report.confirmations.is_empty() && report.confirmations.iter().all(Confirmation::confirmed);
+        if confirmed && report.remaining.is_empty() {
+            report.outcome = Outcome::Ok;
+        }
         Ok(())
     }
 
@@ -216,32 +222,53 @@ impl<'a> Repair<'a> {
     /// Findings about destinations that the plan said it would repair. Source validation is no rule's to repair: that
     /// it still drops packets is said, and no reason to take a right route back.
     fn still_wrong<'f>(&self, judgement: &'f Judgement) -> impl Iterator<Item = &'f Finding> {
-        let left_out: Vec<_> = self.plan.left_out.iter().map(|left| left.prefix).collect();
-        judgement
-            .findings
-            .iter()
-            .filter(move |finding| finding.reason != Reason::ReversePath && !left_out.contains(&finding.prefix))
+        judgement.findings.iter().filter(|finding| {
+            finding.reason != Reason::ReversePath
+                && self.promised().any(|(_, destination)| plan::is_of(&self.host.snapshot, finding, destination))
+        })
     }
 
-    /// Watches live packets until every required rung is confirmed, or the time is over.
-    async fn confirm(
+    /// The destinations that the plan promises to repair.
+    fn promised(&self) -> impl Iterator<Item = (usize, &Destination)> {
+        let destinations = &self.host.destinations;
+        self.plan.repairs.iter().filter_map(|index| destinations.get(*index).map(|destination| (*index, destination)))
+    }
+
+    /// Watches live packets until every required rung is confirmed, the time is over, or a signal ends it. The report
+    /// has what was confirmed so far at any time.
+    async fn confirm(&mut self, report: &mut FixReport, moment: Moment, judgement: &Judgement, mut signals: Signals) {
+        tokio::select! {
+            biased;
+            () = signals.came() => report.notes.push(Note {
+                id: NoteId::AfterChange,
+                text: "the confirmation was interrupted; the rules stay, `vpnfix undo` takes them back".into(),
+            }),
+            watched = self.watch(&mut report.confirmations, &moment, judgement) => {
+                if let Err(failure) = watched {
+                    report.notes.push(after_change(&failure));
+                }
+            }
+        }
+    }
+
+    async fn watch(
         &mut self,
-        changed: Instant,
-        at_change: &Totals,
+        confirmations: &mut Vec<Confirmation>,
+        moment: &Moment,
         judgement: &Judgement,
-    ) -> Result<Vec<Confirmation>, Failure> {
-        tokio::time::sleep(SETTLING.saturating_sub(changed.elapsed())).await;
+    ) -> Result<(), Failure> {
+        tokio::time::sleep(SETTLING.saturating_sub(moment.changed.elapsed())).await;
         let settled = attach::totals(&self.tracer)?;
         loop {
-            let waited = changed.elapsed();
-            let confirmations = self.climb(at_change, &settled, judgement).await?;
+            let waited = moment.changed.elapsed();
+            *confirmations = self.climb(&moment.at_change, &settled, judgement).await?;
             let all = confirmations.iter().all(Confirmation::confirmed);
             let waiting_helps = confirmations.iter().any(Confirmation::may_still_rise);
             let answered = confirmations.iter().all(|confirmation| !self.awaits_answer(confirmation));
             let enough = waited >= SETTLING + WATCHING && all && (answered || waited >= ANSWER);
             let hopeless = waited >= SETTLING + WATCHING && !all && !waiting_helps;
             if enough || hopeless || waited >= self.wait {
-                return Ok(confirmations);
+                return Ok(());
             }
             tokio::time::sleep(TICK).await;
             // The ring buffer's events are not needed here, but a full one would count as loss.
@@ -277,16 +304,12 @@ impl<'a> Repair<'a> {
             after: &after,
             probes: &self.probed(),
         };
-        let planned = self.host.destinations.iter().enumerate().filter(|(index, destination)| {
-            !self.before.right.get(*index).copied().unwrap_or(true)
-                && !self.plan.left_out.iter().any(|left| left.prefix == destination.prefix)
-        });
-        let ladder = |(index, destination): (usize, &destination::Destination)| {
+        let ladder = |(index, destination): (usize, &Destination)| {
             let watch = self.watches.iter().position(|watch| watch.prefix == destination.prefix)?;
             let right = judgement.right.get(index).copied().unwrap_or(false);
             Some(confirm::confirm(evidence, u32::try_from(watch).ok()?, destination, right))
         };
-        Ok(planned.filter_map(ladder).collect())
+        Ok(self.promised().filter_map(ladder).collect())
     }
 
     fn probed(&self) -> Vec<Probed> {
@@ -312,27 +335,37 @@ impl<'a> Repair<'a> {
         let (_, left) = apply::take_back(&self.access.netlink, added).await;
         let standing = apply::missing(&self.access.netlink, added).await;
         let complete = left.is_empty() && standing.is_ok_and(|gone| gone.len() == added.len());
-        report.rollback = Some(Rollback {
-            differences,
-            complete,
-            left: left.iter().map(|left| format!("{left}: {}", left.source)).collect(),
-        });
+        report.rollback =
+            Some(Rollback { differences, complete, left: left.iter().map(apply::LeftBehind::told).collect() });
         report.remaining = self.before.findings.clone();
         report.outcome = if complete { Outcome::RolledBack } else { Outcome::Unconfirmed };
         Ok(())
     }
 }
 
-/// One echo a second to each peer whose tunnel is up, from the inside address; it starts only when told to.
-fn prepare_probe(host: &Host) -> Result<Probe, Failure> {
-    let targets: Vec<ProbeTarget> = host
-        .destinations
-        .iter()
-        .filter(|destination| destination.class == Class::Inside)
-        .map(|destination| ProbeTarget { destination: destination.address, source: destination.inside_source })
+/// When the kernel had acknowledged the last rule, and what was counted by then.
+struct Moment {
+    changed: Instant,
+    at_change: Totals,
+}
+
+/// One echo a second to each peer that the plan promises to reach and whose tunnel is up, from the inside address. It
+/// starts only when told to.
+fn prepare_probe(host: &Host, plan: &Plan) -> Result<Probe, Failure> {
+    let is_up = |index: &u32| host.tunnels.iter().any(|tunnel| tunnel.ifindex == *index && tunnel.up);
+    let promised = plan.repairs.iter().filter_map(|index| host.destinations.get(*index));
+    let targets: Vec<ProbeTarget> = promised
+        .filter(|destination| destination.tunnels.iter().any(is_up))
+        .filter_map(|destination| {
+            Some(ProbeTarget { destination: destination.peer?, source: destination.inside_source })
+        })
         .collect();
     Probe::prepare(&targets)
         .map_err(|error| Failure::of("prepare the echo requests", &error).hint_privilege(error.is_privilege()))
+}
+
+fn after_change(failure: &Failure) -> Note {
+    Note { id: NoteId::AfterChange, text: format!("the rules stay, but the confirmation failed: {}", failure.message) }
 }
 
 fn refused_step(error: &ApplyError) -> Difference {
@@ -340,7 +373,7 @@ fn refused_step(error: &ApplyError) -> Difference {
         name: format!("{error}"),
         destination: None,
         expected: "acknowledged by the kernel".into(),
-        found: error.source.to_string(),
+        found: Failure::of("refused", &error.source).message,
     }
 }
 

@@ -11,6 +11,7 @@ pub mod generate;
 pub mod lab;
 pub mod output;
 pub mod settings;
+pub mod signals;
 pub mod trace;
 pub mod undo;
 

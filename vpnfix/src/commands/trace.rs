@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 
 use super::assess::{Access, Host, in_namespace};
 use super::attach;
@@ -11,6 +11,7 @@ use super::cli::TraceArgs;
 use super::failure::Failure;
 use super::output::Printed;
 use super::settings::Settings;
+use super::signals::Signals;
 use crate::core::destination;
 use crate::core::live::{self, View, Watch};
 use crate::core::model::Family;
@@ -25,6 +26,8 @@ use crate::system::host;
 
 /// Rules and routes are read again before new events are judged, but not more often than this.
 const REFRESH: Duration = Duration::from_millis(200);
+/// And this often without events: a prefix that BGP learns later is not watched, and makes none.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// Traces until its time is over, enough events came, or a signal ends it.
 ///
@@ -59,35 +62,9 @@ fn watched(host: &Host, args: &TraceArgs) -> Result<(Vec<Watch>, Vec<IpNet>), Fa
         let only_watched: Vec<IpNet> = everything.into_iter().chain(holes).collect();
         return Ok((live::watches(&host.destinations, &only_watched), Vec::new()));
     }
-    if host.destinations.is_empty() {
-        let message = if host.tunnels.is_empty() {
-            "trace: no tunnel here (no link of kind vti, vti6 or xfrm)"
-        } else {
-            "trace: no destination of a tunnel to watch"
-        };
-        return Err(Failure::unable(message).hint("name the device with --tunnel DEV, or watch everything with --all"));
-    }
+    host.has_destinations("trace")
+        .map_err(|failure| failure.hint("name the device with --tunnel DEV, or watch everything with --all"))?;
     Ok((live::watches(&host.destinations, &[]), holes))
-}
-
-/// The signals that end a trace.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::of("listen for signals", &error));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn came(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// A running trace.
@@ -152,7 +129,9 @@ impl Session<'_> {
 
     /// Tells events as they come, until the end.
     async fn follow(&mut self, args: &TraceArgs, mut signals: Signals, began: Instant) -> Result<End, Failure> {
-        let deadline = args.period.map(|period| tokio::time::Instant::from_std(began + period));
+        let deadline = args.period.and_then(|period| began.checked_add(period)).map(tokio::time::Instant::from_std);
+        let mut look_around = tokio::time::interval(LOOK_AROUND);
+        look_around.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = Vec::new();
         loop {
             let expired = async {
@@ -165,6 +144,10 @@ impl Session<'_> {
                 biased;
                 () = signals.came() => true,
                 () = expired => true,
+                _ = look_around.tick() => {
+                    self.refresh(args).await?;
+                    false
+                }
                 events = self.tracer.next(&mut seen) => {
                     events.map_err(|error| attach::bpf_failure("read the kernel's events", &error))?;
                     false
@@ -176,7 +159,7 @@ impl Session<'_> {
                     .drain(&mut seen)
                     .map_err(|error| attach::bpf_failure("read the kernel's events", &error))?;
             }
-            if let Some(end) = self.tell(&mut seen, args.limit).await? {
+            if let Some(end) = self.tell(&mut seen, args).await? {
                 return Ok(end);
             }
             if over {
@@ -186,11 +169,11 @@ impl Session<'_> {
     }
 
     /// Tells what was seen; the end if enough was told or nobody reads.
-    async fn tell(&mut self, seen: &mut Vec<Observation>, limit: Option<u64>) -> Result<Option<End>, Failure> {
+    async fn tell(&mut self, seen: &mut Vec<Observation>, args: &TraceArgs) -> Result<Option<End>, Failure> {
         if seen.is_empty() {
             return Ok(None);
         }
-        self.refresh().await?;
+        self.refresh(args).await?;
         for observation in seen.drain(..) {
             let view = View {
                 snapshot: &self.host.snapshot,
@@ -203,26 +186,33 @@ impl Session<'_> {
                 }
             }
             self.told += 1;
-            if limit.is_some_and(|limit| self.told >= limit) {
+            if args.limit.is_some_and(|limit| self.told >= limit) {
                 return Ok(Some(End::Done));
             }
         }
         Ok(None)
     }
 
-    /// Events mean that something may have changed: a hit is judged by the rules that stand now.
-    async fn refresh(&mut self) -> Result<(), Failure> {
+    /// Events mean that something may have changed: a hit is judged by the rules that stand now, and by the tunnels and
+    /// prefixes there are now.
+    async fn refresh(&mut self, args: &TraceArgs) -> Result<(), Failure> {
         if self.refreshed.elapsed() < REFRESH {
             return Ok(());
         }
-        let host = Host::read(&self.access, self.settings, &[]).await;
-        match host {
-            Ok(host) => self.host = host,
-            // A device named with --tunnel may be gone for a moment: the last state still explains what is seen.
-            Err(failure) if failure.message.contains("find the tunnels") => {}
-            Err(failure) => return Err(failure),
-        }
         self.refreshed = Instant::now();
+        // A device named with --tunnel may be gone for a moment: the last state still explains what is seen.
+        let Some(host) = Host::read_again(&self.access, self.settings, &args.to).await? else { return Ok(()) };
+        self.host = host;
+        let added = live::rebind(&mut self.watches, &self.host.destinations);
+        if added > 0 {
+            let further: Vec<IpNet> = self.watches.iter().rev().take(added).rev().map(|watch| watch.prefix).collect();
+            let holes =
+                if args.all { Vec::new() } else { destination::holes(&self.host.snapshot, &self.host.destinations) };
+            self.tracer
+                .watch_too(&further, &holes)
+                .map_err(|error| attach::bpf_failure("watch further prefixes", &error))?;
+            self.teller.extend_to(self.watches.len());
+        }
         Ok(())
     }
 

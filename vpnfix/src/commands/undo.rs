@@ -15,17 +15,18 @@ use crate::render;
 /// The rules cannot be read, or another vpnfix is changing them.
 pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
     let report = in_namespace(settings, async |access| {
+        // Taken before the rules are read: a `fix` that runs may be about to add its own.
+        let _lock = lock(&access.netns)?;
         let own = apply::own_rules(&access.netlink).await.map_err(|error| netlink_failure("read the rules", &error))?;
-        let (removed, left) = if own.is_empty() {
-            (Vec::new(), Vec::new())
-        } else {
-            let _lock = lock(&access.netns)?;
-            apply::take_back(&access.netlink, &own).await
-        };
+        let (removed, left) = apply::take_back(&access.netlink, &own).await;
         if removed.is_empty()
             && let Some(first) = left.first()
         {
-            return Err(netlink_failure("undo", &first.source));
+            let failure = netlink_failure("undo", &first.source);
+            return Err(match left.len() {
+                1 => failure,
+                more => Failure { message: format!("{} (and {} more rules)", failure.message, more - 1), ..failure },
+            });
         }
         Ok(UndoReport {
             schema: UNDO_SCHEMA.into(),
@@ -33,7 +34,7 @@ pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
             outcome: if left.is_empty() { Outcome::Ok } else { Outcome::Unconfirmed },
             netns: access.netns,
             removed: removed.iter().map(crate::core::model::Rule::delete_command).collect(),
-            left: left.iter().map(|left| format!("{left}: {}", left.source)).collect(),
+            left: left.iter().map(apply::LeftBehind::told).collect(),
         })
     })?;
     settings.output.report(&report, render::fix::undo_text)?;

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::destination::{Class, Destination};
+use super::destination::Destination;
 use super::live::{Standing, View};
 use super::model::{LinkCounters, Snapshot};
 use super::observation::Totals;
@@ -117,7 +117,7 @@ pub struct Probed {
 /// Climbs the ladder for one destination. `kernel_right` says whether the kernel now answers every question rightly.
 #[must_use]
 pub fn confirm(evidence: Evidence<'_>, index: u32, destination: &Destination, kernel_right: bool) -> Confirmation {
-    let is_peer = destination.class == Class::Inside;
+    let is_peer = destination.peer.is_some();
     let rungs = vec![
         kernel_answer(kernel_right),
         Rung { required: is_peer, ..live_lookup(evidence, index) },

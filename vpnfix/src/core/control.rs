@@ -1,8 +1,8 @@
 //! Control targets: addresses whose way a repair must not spoil.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::destination::Destination;
+use super::destination::{self, Destination};
 use super::finding::ControlReport;
 use super::model::{Answer, Family, Question, Reply, RouteKind, Rule, Snapshot, TABLE_MAIN};
 use super::owner::VPNFIX_PROTOCOL;
@@ -16,9 +16,20 @@ pub struct Control {
     pub name: String,
     /// The question that stands for it.
     pub question: Question,
-    /// It may enter no tunnel, even where the routes say so: a loop (the IKE peer), a cloud's service address, the
-    /// connection of the operator. The others may come home into a tunnel that only the hijacker keeps them from.
-    pub never_in_tunnel: bool,
+    /// How far a repair may move it.
+    pub freedom: Freedom,
+}
+
+/// How far a repair may move a control target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freedom {
+    /// It may come home, to where it goes without the hijackers, into a tunnel too: a name server behind the VPN.
+    MayComeHome,
+    /// It may come home, but enter no tunnel, even where the routes say so: a loop (the IKE peer), a cloud's service
+    /// address, the connection of the operator.
+    NeverInTunnel,
+    /// It stays where it is: somebody routed it there on purpose (a policy-based child in the hijacker's table).
+    Fixed,
 }
 
 /// An established TCP connection.
@@ -50,8 +61,9 @@ const SERVICES: [(&str, &str); 7] = [
     ("time server (IPv6)", "fd00:ec2::123"),
 ];
 
-/// An address of the internet that nobody routes specially; it is only asked about.
-const OFF_LINK: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+/// Addresses of the internet that nobody routes specially (RFC 5737, RFC 3849); they are only asked about.
+const OFF_LINK: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// Every control target of the host (design §4).
 #[must_use]
@@ -65,28 +77,33 @@ pub fn controls(
     let mut controls = Controls::default();
     for (name, address) in SERVICES {
         if let Ok(address) = address.parse() {
-            controls.never_in_tunnel(name, Question::plain(address));
+            controls.add(Freedom::NeverInTunnel, name, Question::plain(address));
         }
     }
     for tunnel in tunnels {
         if let Some(peer) = tunnel.outer_peer {
-            controls.never_in_tunnel(format!("IKE peer of {}", tunnel.name), Question::plain(peer));
+            controls.add(Freedom::NeverInTunnel, format!("IKE peer of {}", tunnel.name), Question::plain(peer));
         }
     }
     for gateway in default_gateways(snapshot) {
-        controls.never_in_tunnel("default gateway", Question::plain(gateway));
+        controls.add(Freedom::NeverInTunnel, "default gateway", Question::plain(gateway));
     }
     let inside = |address: IpAddr| tunnels.iter().any(|tunnel| tunnel.inside.iter().any(|own| own.local == address));
     for connection in neighbours.connections.iter().filter(|connection| !inside(connection.local)) {
         let question = Question { source: Some(connection.local), ..Question::plain(connection.peer) };
-        controls.never_in_tunnel("TCP connection", question);
+        controls.add(Freedom::NeverInTunnel, "TCP connection", question);
     }
     for resolver in &neighbours.resolvers {
-        controls.add("name server", Question::plain(*resolver));
+        controls.add(Freedom::MayComeHome, "name server", Question::plain(*resolver));
     }
-    controls.add("internet", Question::plain(OFF_LINK));
-    for (name, question) in of_rules(snapshot, destinations, hijackers) {
-        controls.add(name, question);
+    for address in OFF_LINK {
+        controls.add(Freedom::MayComeHome, "internet", Question::plain(address));
+    }
+    for (name, question) in children(snapshot, destinations, hijackers) {
+        controls.add(Freedom::Fixed, name, question);
+    }
+    for (name, question) in of_sources(snapshot) {
+        controls.add(Freedom::Fixed, name, question);
     }
     controls.0
 }
@@ -96,18 +113,10 @@ pub fn controls(
 struct Controls(Vec<Control>);
 
 impl Controls {
-    fn add(&mut self, name: impl Into<String>, question: Question) {
-        self.push(name.into(), question, false);
-    }
-
-    fn never_in_tunnel(&mut self, name: impl Into<String>, question: Question) {
-        self.push(name.into(), question, true);
-    }
-
-    fn push(&mut self, name: String, question: Question, never_in_tunnel: bool) {
+    fn add(&mut self, freedom: Freedom, name: impl Into<String>, question: Question) {
         let known = self.0.iter().any(|control| control.question == question);
         if !known && !question.destination.is_loopback() {
-            self.0.push(Control { name, question, never_in_tunnel });
+            self.0.push(Control { name: name.into(), question, freedom });
         }
     }
 }
@@ -121,34 +130,36 @@ fn default_gateways(snapshot: &Snapshot) -> impl Iterator<Item = IpAddr> {
     })
 }
 
-/// What rules of others decide: non-default routes of the hijacker's table (policy-based children), and the sources of
-/// `from` rules (secondary interfaces).
-fn of_rules(snapshot: &Snapshot, destinations: &[Destination], hijackers: &[Rule]) -> Vec<(String, Question)> {
+/// Non-default routes of the hijackers' tables: policy-based children live there. A route as wide as a tunnel's
+/// destination, or wider, is the hijack itself.
+fn children(snapshot: &Snapshot, destinations: &[Destination], hijackers: &[Rule]) -> Vec<(String, Question)> {
     let mut found = Vec::new();
     for rule in hijackers {
         let Some(table) = rule.table() else { continue };
         for route in snapshot.table(rule.family, table) {
-            let address = route.destination.hosts().next();
-            if let Some(address) = address
-                && route.destination.prefix_len() != 0
-                && route.kind == RouteKind::Unicast
-                && !destinations.iter().any(|destination| destination.prefix == route.destination)
-            {
+            let hijacks = destinations.iter().any(|destination| {
+                route.destination.contains(&destination.prefix) || route.destination.contains(&destination.address)
+            });
+            let address = destination::sample(snapshot, route.destination);
+            if let Some(address) = address.filter(|_| !hijacks && route.kind == RouteKind::Unicast) {
                 let question = Question { source: route.preferred_source, ..Question::plain(address) };
                 found.push((format!("route {} of table {table}", route.destination), question));
             }
         }
     }
-    for rule in snapshot.rules.iter().filter(|rule| rule.protocol != VPNFIX_PROTOCOL && !rule.invert) {
-        let own = rule.from.and_then(|from| {
-            snapshot.addresses.iter().map(|address| address.local).find(|address| from.contains(address))
-        });
-        if let (Some(source), Family::V4, false) = (own, rule.family, rule.is_kernel_default()) {
-            let question = Question { source: Some(source), ..Question::plain(OFF_LINK) };
-            found.push((format!("traffic from {source} (rule {})", rule.priority), question));
-        }
-    }
     found
+}
+
+/// Traffic from the host's addresses that a `from` rule of others is for: secondary network interfaces.
+fn of_sources(snapshot: &Snapshot) -> Vec<(String, Question)> {
+    let of_rule = |rule: &Rule| {
+        let from = rule.from?;
+        let own = snapshot.addresses.iter().map(|address| address.local).find(|address| from.contains(address))?;
+        let off_link = OFF_LINK.into_iter().find(|address| Family::of(*address) == rule.family)?;
+        let question = Question { source: Some(own), ..Question::plain(off_link) };
+        Some((format!("traffic from {own} (rule {})", rule.priority), question))
+    };
+    snapshot.rules.iter().filter(|rule| rule.protocol != VPNFIX_PROTOCOL && !rule.invert).filter_map(of_rule).collect()
 }
 
 /// A control as reports show it.
@@ -182,8 +193,8 @@ pub struct Spoiled {
 }
 
 /// Compares a control before and after. It is spoiled if it became unreachable, if it now enters a tunnel that it was not
-/// in, or if it left its way for another than the one it has without the hijackers. Coming home is fine, into a tunnel
-/// too, but for those that no tunnel may have.
+/// in, or if it left its way for another than the one it has without the hijackers. Coming home is fine as far as the
+/// control has the freedom.
 #[must_use]
 pub fn compare(
     snapshot: &Snapshot,
@@ -200,8 +211,13 @@ pub fn compare(
     let name_of = |index: Option<u32>| index.map_or_else(|| "unreachable".into(), |index| snapshot.device_name(index));
     let home = home(snapshot, hijackers, control);
     let is_tunnel = tunnels.iter().any(|tunnel| Some(tunnel.ifindex) == is);
-    let may_come_home = is.is_some() && home.contains(&is) && !(is_tunnel && control.never_in_tunnel);
-    if may_come_home {
+    let came_home = is.is_some() && home.contains(&is);
+    let may = match control.freedom {
+        Freedom::MayComeHome => true,
+        Freedom::NeverInTunnel => !is_tunnel,
+        Freedom::Fixed => false,
+    };
+    if came_home && may {
         return None;
     }
     Some(Spoiled {
@@ -238,7 +254,8 @@ pub fn drawn_into_tunnel<'a>(
             let flow = Flow::from(&control.question);
             let Some(tunnel) = entered(&walk::walk(snapshot, rules, &flow)) else { return false };
             let was_in = entered(&walk::walk(snapshot, &[], &flow)).is_some();
-            !was_in && (control.never_in_tunnel || !home(snapshot, hijackers, control).contains(&Some(tunnel)))
+            let comes_home = || home(snapshot, hijackers, control).contains(&Some(tunnel));
+            !was_in && (control.freedom != Freedom::MayComeHome || !comes_home())
         })
         .collect()
 }

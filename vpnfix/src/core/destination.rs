@@ -17,9 +17,11 @@ pub struct Destination {
     pub prefix: IpNet,
     /// An address of it that the kernel is asked about: the peer, or a host that no more specific route takes away.
     pub address: IpAddr,
+    /// The other end of the tunnel, if this is its inside prefix and the end is known; then it is [`Self::address`].
+    pub peer: Option<IpAddr>,
     /// The tunnel's own address of the family, if it has one.
     pub inside_source: Option<IpAddr>,
-    /// Indices of the tunnels that it may leave by: one, or several for a multipath route.
+    /// Indices of the devices that it may leave by: one tunnel, or all nexthops of a multipath route, tunnels first.
     pub tunnels: Vec<u32>,
     /// The table whose route leads there (main, or the VRF's).
     pub table: u32,
@@ -46,7 +48,7 @@ const LINK_LOCAL_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0)
 pub fn destinations(snapshot: &Snapshot, tunnels: &[Tunnel]) -> Vec<Destination> {
     let mut found: Vec<Destination> = tunnels
         .iter()
-        .flat_map(|tunnel| tunnel.inside.iter().filter_map(|inside| inside_destination(tunnel, inside)))
+        .flat_map(|tunnel| tunnel.inside.iter().filter_map(|inside| inside_destination(snapshot, tunnel, inside)))
         .collect();
     for route in &snapshot.routes {
         if let Some(destination) = routed_destination(snapshot, tunnels, route)
@@ -56,16 +58,21 @@ pub fn destinations(snapshot: &Snapshot, tunnels: &[Tunnel]) -> Vec<Destination>
         }
     }
     found.sort_by_key(|destination| (destination.class, destination.prefix));
+    // Two addresses in one subnet of a tunnel make the same destination twice.
+    found.dedup_by(|later, earlier| {
+        (later.prefix, later.table, &later.tunnels) == (earlier.prefix, earlier.table, &earlier.tunnels)
+    });
     found
 }
 
-/// The inside prefix; one with no known peer and more than the own address in it is asked about by a sample.
-fn inside_destination(tunnel: &Tunnel, inside: &Inside) -> Option<Destination> {
-    let address = inside.peer.or_else(|| samples(inside.prefix).find(|address| *address != inside.local))?;
+/// The inside prefix; one with no known peer and more than own addresses in it is asked about by a sample.
+fn inside_destination(snapshot: &Snapshot, tunnel: &Tunnel, inside: &Inside) -> Option<Destination> {
+    let address = inside.peer.or_else(|| samples(inside.prefix).find(|address| !is_own(snapshot, *address)))?;
     Some(Destination {
         class: Class::Inside,
         prefix: inside.prefix,
         address,
+        peer: inside.peer,
         inside_source: Some(inside.local),
         tunnels: vec![tunnel.ifindex],
         table: tunnel.table,
@@ -81,8 +88,17 @@ fn routed_destination(snapshot: &Snapshot, tunnels: &[Tunnel], route: &Route) ->
     let through: Vec<&Tunnel> =
         tunnels.iter().filter(|tunnel| tunnel.table == route.table && route.leaves_by(tunnel.ifindex)).collect();
     let first = through.first()?;
-    let address = samples(route.destination)
-        .find(|address| walk::lookup(snapshot, route.table, &Flow::from(&Question::plain(*address))) == Some(route))?;
+    let address = samples(route.destination).find(|address| {
+        let flow = Flow::from(&Question::plain(*address));
+        !is_own(snapshot, *address) && walk::lookup(snapshot, route.table, &flow) == Some(route)
+    })?;
+    let beside = route.nexthops.iter().filter_map(|nexthop| nexthop.ifindex);
+    let mut devices: Vec<u32> = through.iter().map(|tunnel| tunnel.ifindex).collect();
+    for device in beside {
+        if !devices.contains(&device) {
+            devices.push(device);
+        }
+    }
     let inside_source = route.preferred_source.or_else(|| {
         first.inside.iter().find(|inside| Family::of(inside.local) == route.family).map(|inside| inside.local)
     });
@@ -90,11 +106,22 @@ fn routed_destination(snapshot: &Snapshot, tunnels: &[Tunnel], route: &Route) ->
         class: if route.destination.prefix_len() == 0 { Class::Default } else { Class::Routed },
         prefix: route.destination,
         address,
+        peer: None,
         inside_source,
-        tunnels: through.iter().map(|tunnel| tunnel.ifindex).collect(),
+        tunnels: devices,
         table: route.table,
         vrf: first.vrf,
     })
+}
+
+fn is_own(snapshot: &Snapshot, address: IpAddr) -> bool {
+    snapshot.addresses.iter().any(|own| own.local == address)
+}
+
+/// An address that stands for a prefix, none of the host's own.
+#[must_use]
+pub fn sample(snapshot: &Snapshot, prefix: IpNet) -> Option<IpAddr> {
+    samples(prefix).find(|address| !is_own(snapshot, *address))
 }
 
 /// Multicast and IPv6 link-local prefixes lie on every interface; no rule or route moves them.

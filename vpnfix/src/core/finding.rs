@@ -215,10 +215,18 @@ pub enum NoteId {
     TunnelWithoutAddress,
     /// The kernel's answer differs from what the rules say by vpnfix's reading.
     EngineDisagrees,
-    /// A destination that vpnfix must not steer.
-    NotSteered,
+    /// A tunnel through which nothing is routed, as far as is known.
+    TunnelWithoutDestination,
+    /// A more specific route or rule of others takes a part of a destination elsewhere, on purpose it seems.
+    PartElsewhere,
+    /// A rule of others decides for some traffic to a destination: of a source, a mark, a user, an input interface.
+    SomeTrafficElsewhere,
+    /// A multipath route leaves by tunnels and by other devices.
+    MixedMultipath,
     /// A rule that already does what the plan would.
     AlreadyThere,
-    /// A namespace keeps its custom-rules flag for good.
-    CustomRules,
+    /// Why there is no plan.
+    NoPlan,
+    /// Something went wrong after the change; the rules stand.
+    AfterChange,
 }

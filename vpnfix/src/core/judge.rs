@@ -2,12 +2,12 @@
 
 use super::destination::{Class, Destination};
 use super::finding::{Actual, Expected, Finding, NamedRule, Note, NoteId, Reason, Severity, Variant};
-use super::model::{
-    Answer, Family, Question, Reply, Route, RouteKind, Rule, Snapshot, route::protocol_name, rule::table_word,
-};
+use super::model::{Answer, Question, Reply, Route, RouteKind, Rule, Snapshot, route::protocol_name};
 use super::owner::{self, Clues};
 use super::tunnel::Tunnel;
 use super::walk::{self, End, Flow, Match};
+
+mod notes;
 
 /// A question about a destination, and what an answer to it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub struct Case<'a> {
 /// Judges the kernel's answers, given in the order of the questions.
 #[must_use]
 pub fn judge(case: Case<'_>, asked: &[Asked], answers: &[Answer]) -> Judgement {
-    let mut judgement = Judgement { notes: notes(case), ..Judgement::default() };
+    let mut judgement = Judgement { notes: notes::notes(case), ..Judgement::default() };
     for (index, destination) in case.destinations.iter().enumerate() {
         let answered: Vec<(Variant, &Answer)> = asked
             .iter()
@@ -110,7 +110,7 @@ fn judge_destination(case: Case<'_>, destination: &Destination, answered: &[(Var
     let mut findings: Vec<Finding> = Vec::new();
     for (variant, answer) in answered {
         let wrong = match variant {
-            Variant::Reverse => matches!(answer.reply, Reply::Refused(_)),
+            Variant::Reverse => !matches!(&answer.reply, Reply::Arrives(arrival) if arrival.local),
             _ => !goes_right(destination, answer),
         };
         if !wrong {
@@ -145,13 +145,13 @@ fn finding(
     let tunnel = case.tunnels.iter().find(|tunnel| Some(&tunnel.ifindex) == destination.tunnels.first());
     let device = destination.tunnels.first().map_or_else(String::new, |index| snapshot.device_name(*index));
     let (reason, rule) = cause(snapshot, destination, tunnel, variant, answer);
-    let severity = match answer.reply {
-        Reply::Arrives(_) => Severity::Critical,
-        Reply::Refused(_) => Severity::Error,
-    };
+    let in_the_clear = matches!(&answer.reply, Reply::Arrives(arrival)
+        if !arrival.local && case.tunnels.iter().all(|tunnel| tunnel.ifindex != arrival.ifindex));
+    let severity = if in_the_clear && variant != Variant::Reverse { Severity::Critical } else { Severity::Error };
     let name = serde_plain(reason);
+    let by = rule.map_or_else(String::new, |rule| format!(":{}", rule.priority));
     Finding {
-        id: format!("{name}:{device}:{}", destination.prefix),
+        id: format!("{name}:{device}:{}{by}", destination.prefix),
         severity,
         tunnel: device.clone(),
         destination: destination.address,
@@ -198,7 +198,7 @@ pub fn refusal(errno: i32) -> &'static str {
         101 => "network is unreachable",
         113 => "no route to host",
         13 => "administratively prohibited",
-        22 => "invalid argument (dropped in silence, or the source is not valid here)",
+        22 | 18 => "invalid argument (dropped in silence, or the source is not valid here)",
         _ => "refused",
     }
 }
@@ -214,7 +214,7 @@ fn cause<'a>(
     let flow = Flow::from(&answer.question);
     let end = walk::walk(snapshot, &[], &flow);
     match &answer.reply {
-        Reply::Refused(_) if variant == Variant::Reverse => (Reason::ReversePath, None),
+        _ if variant == Variant::Reverse => (Reason::ReversePath, None),
         Reply::Refused(_) => match end {
             End::RefusedByRule(rule) => (Reason::UnreachableRule, Some(rule)),
             End::Route { rule, route } if refuses(route) => (Reason::UnreachableRoute, Some(rule)),
@@ -251,36 +251,6 @@ fn rule_to_table<'a>(snapshot: &'a Snapshot, end: &End<'a>, flow: &Flow, table: 
 
 fn refuses(route: &Route) -> bool {
     matches!(route.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit)
-}
-
-/// What is worth knowing of the host itself.
-fn notes(case: Case<'_>) -> Vec<Note> {
-    let mut notes = Vec::new();
-    for family in Family::ALL {
-        for rule in case.snapshot.rules_of(family).filter(|rule| !rule.is_kernel_default()) {
-            let Some(table) = rule.table() else { continue };
-            if case.snapshot.table(family, table).next().is_none() {
-                let words = match family {
-                    Family::V4 => "IPv4 rule",
-                    Family::V6 => "IPv6 rule",
-                };
-                notes.push(Note {
-                    id: NoteId::RuleToEmptyTable,
-                    text: format!(
-                        "{words} `{rule}` looks up table {}, which has no routes: it decides nothing",
-                        table_word(table)
-                    ),
-                });
-            }
-        }
-    }
-    for tunnel in case.tunnels.iter().filter(|tunnel| tunnel.inside.is_empty()) {
-        notes.push(Note {
-            id: NoteId::TunnelWithoutAddress,
-            text: format!("tunnel {} has no address: its inside prefix and its peer are not known", tunnel.name),
-        });
-    }
-    notes
 }
 
 /// The engine and the kernel should agree on the plain question; where they do not, it is said.

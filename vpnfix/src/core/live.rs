@@ -37,6 +37,27 @@ pub fn watches(destinations: &[Destination], only_watched: &[IpNet]) -> Vec<Watc
     watches
 }
 
+/// Brings the watches up to the host's present state; indices stay. A tunnel that was made anew counts beside the old one;
+/// a prefix that belongs to no tunnel any more is not judged from now on; new prefixes come last. Returns how many there
+/// are of those.
+pub fn rebind(watches: &mut Vec<Watch>, destinations: &[Destination]) -> usize {
+    let now = self::watches(destinations, &[]);
+    for watch in watches.iter_mut() {
+        match now.iter().find(|other| other.prefix == watch.prefix) {
+            Some(other) => {
+                let further = other.tunnels.iter().filter(|index| !watch.tunnels.contains(index)).copied();
+                let further: Vec<u32> = further.collect();
+                watch.tunnels.extend(further);
+            }
+            None => watch.tunnels.clear(),
+        }
+    }
+    let before = watches.len();
+    let known: Vec<IpNet> = watches.iter().map(|watch| watch.prefix).collect();
+    watches.extend(now.into_iter().filter(|watch| !known.contains(&watch.prefix)));
+    watches.len() - before
+}
+
 /// What observations are judged against.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
@@ -156,13 +177,26 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default)]
 pub struct Verdicts {
     current: Vec<Option<Verdict>>,
+    worst: Vec<Option<Verdict>>,
 }
 
 impl Verdicts {
     /// For so many watched prefixes.
     #[must_use]
     pub fn new(watches: usize) -> Self {
-        Self { current: vec![None; watches] }
+        Self { current: vec![None; watches], worst: vec![None; watches] }
+    }
+
+    /// Makes room for watches that came later.
+    pub fn extend_to(&mut self, watches: usize) {
+        self.current.resize(watches.max(self.current.len()), None);
+        self.worst.resize(watches.max(self.worst.len()), None);
+    }
+
+    /// The worst verdict so far.
+    #[must_use]
+    pub fn worst(&self, watch: u32) -> Option<Verdict> {
+        self.worst.get(watch as usize).copied().flatten()
     }
 
     /// Takes a lookup's standing; tells the verdict if it changed.
@@ -191,6 +225,9 @@ impl Verdicts {
 
     fn change(&mut self, watch: u32, to: Verdict) -> Option<Verdict> {
         let slot = self.current.get_mut(watch as usize)?;
+        if let Some(worst) = self.worst.get_mut(watch as usize) {
+            *worst = (*worst).max(Some(to));
+        }
         (slot.replace(to) != Some(to)).then_some(to)
     }
 }
@@ -277,6 +314,27 @@ mod tests {
     }
 
     #[test]
+    fn watches_follow_the_host() {
+        let destination = |prefix: &str, tunnel| Destination {
+            class: crate::core::destination::Class::Routed,
+            prefix: prefix.parse().expect("a prefix"),
+            address: "10.20.0.1".parse().expect("an address"),
+            peer: None,
+            inside_source: None,
+            tunnels: vec![tunnel],
+            table: TABLE_MAIN,
+            vrf: None,
+        };
+        let mut watches = super::watches(&[destination("10.20.0.0/16", 3), destination("10.30.0.0/16", 3)], &[]);
+        // The tunnel was made anew, one prefix was withdrawn, another learned.
+        let added = rebind(&mut watches, &[destination("10.20.0.0/16", 9), destination("10.40.0.0/16", 9)]);
+        let told: Vec<(String, Vec<u32>)> = watches.iter().map(|w| (w.prefix.to_string(), w.tunnels.clone())).collect();
+        let expected = [("10.20.0.0/16", vec![3, 9]), ("10.30.0.0/16", vec![]), ("10.40.0.0/16", vec![9])];
+        assert_eq!(added, 1);
+        assert_eq!(told, expected.map(|(prefix, tunnels)| (prefix.to_string(), tunnels)));
+    }
+
+    #[test]
     fn every_flip_changes_the_verdict() {
         let mut verdicts = Verdicts::new(1);
         assert_eq!(verdicts.lookup(0, Standing::Right), Some(Verdict::Right));
@@ -285,5 +343,7 @@ mod tests {
         assert_eq!(verdicts.lookup(0, Standing::Wrong), None);
         assert_eq!(verdicts.lookup(0, Standing::Right), Some(Verdict::Right));
         assert_eq!(verdicts.packet(0, Standing::Wrong), Some(Verdict::Misrouted));
+        assert_eq!(verdicts.packet(0, Standing::Right), Some(Verdict::Right));
+        assert_eq!(verdicts.worst(0), Some(Verdict::Misrouted));
     }
 }

@@ -40,6 +40,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Rules that are there already, whoever made them, and do what a step would.
     pub satisfied: Vec<Rule>,
+    /// Indices of the destinations that it promises to repair.
+    pub repairs: Vec<usize>,
     /// What the plan does not cure, and why not.
     pub left_out: Vec<LeftOut>,
 }
@@ -86,6 +88,16 @@ pub enum PlanError {
         /// A free priority that would do.
         free: Option<u32>,
     },
+    /// The priority asked for comes before table local's rule: the host's own addresses would not be delivered any more.
+    #[error("priority {asked} comes before the rule of table local (priority {local})")]
+    TooEarly {
+        /// The priority.
+        asked: u32,
+        /// That of the rule of table local.
+        local: u32,
+        /// A free priority that would do.
+        free: Option<u32>,
+    },
     /// There is no free priority before the hijacker.
     #[error("no free priority between the table local's rule and `{hijacker}`")]
     NoRoom {
@@ -99,7 +111,7 @@ impl PlanError {
     #[must_use]
     pub fn free_priority(&self) -> Option<u32> {
         match self {
-            Self::Taken { free, .. } | Self::TooLate { free, .. } => *free,
+            Self::Taken { free, .. } | Self::TooLate { free, .. } | Self::TooEarly { free, .. } => *free,
             Self::NoRoom { .. } => None,
         }
     }
@@ -120,25 +132,41 @@ pub struct Situation<'a> {
     pub controls: &'a [Control],
 }
 
-/// The rules that findings name as hijackers of a family, in the kernel's order.
+/// The rules that findings name as hijackers of a family, in the kernel's order. The kernel's own three are none: what
+/// they decide wrongly, no rule cures.
 #[must_use]
 pub fn hijackers(snapshot: &Snapshot, findings: &[Finding]) -> Vec<Rule> {
-    let is_hijacker = |rule: &&Rule| {
-        findings.iter().any(|finding| {
-            curable(finding)
-                && Family::of(finding.destination) == rule.family
-                && finding
-                    .rule
-                    .as_ref()
-                    .is_some_and(|named| named.priority == rule.priority && named.text == rule.words())
-        })
-    };
-    snapshot.rules.iter().filter(is_hijacker).cloned().collect()
+    let named: Vec<&Rule> = findings
+        .iter()
+        .filter(|finding| is_curable(snapshot, finding))
+        .filter_map(|finding| rule_of(snapshot, finding))
+        .collect();
+    snapshot.rules.iter().filter(|rule| named.contains(rule)).cloned().collect()
 }
 
-/// Can a rule before another cure it?
-fn curable(finding: &Finding) -> bool {
-    matches!(finding.reason, Reason::HijackedByRule | Reason::UnreachableRule)
+/// The rule that a finding names.
+fn rule_of<'a>(snapshot: &'a Snapshot, finding: &Finding) -> Option<&'a Rule> {
+    let named = finding.rule.as_ref()?;
+    snapshot
+        .rules_of(Family::of(finding.destination))
+        .find(|rule| rule.priority == named.priority && rule.words() == named.text)
+}
+
+/// Can a rule before another cure it, and should one? A rule that names the destination itself, or a part of it, was
+/// made for it: somebody meant what it does.
+fn is_curable(snapshot: &Snapshot, finding: &Finding) -> bool {
+    let Some(rule) = rule_of(snapshot, finding).filter(|rule| !rule.is_kernel_default()) else { return false };
+    let elsewhere = match finding.reason {
+        Reason::HijackedByRule | Reason::UnreachableRule => true,
+        // A refusing route of the right table itself is preceded by no rule.
+        Reason::UnreachableRoute => rule.table() != Some(finding.expected.table),
+        _ => false,
+    };
+    elsewhere && !is_meant(rule, finding)
+}
+
+fn is_meant(rule: &Rule, finding: &Finding) -> bool {
+    rule.to.is_some_and(|to| finding.prefix.contains(&to))
 }
 
 /// Makes the plan that cures the findings as far as policy rules can.
@@ -146,7 +174,8 @@ fn curable(finding: &Finding) -> bool {
 /// # Errors
 /// No priority for the rules.
 pub fn plan(situation: Situation<'_>, strategy: Strategy, priority: Option<u32>) -> Result<Plan, PlanError> {
-    let mut plan = Plan { strategy, steps: Vec::new(), satisfied: Vec::new(), left_out: Vec::new() };
+    let mut plan =
+        Plan { strategy, steps: Vec::new(), satisfied: Vec::new(), repairs: Vec::new(), left_out: Vec::new() };
     let hijackers = hijackers(situation.snapshot, situation.findings);
     for family in Family::ALL {
         let of_family: Vec<&Rule> = hijackers.iter().filter(|rule| rule.family == family).collect();
@@ -155,6 +184,9 @@ pub fn plan(situation: Situation<'_>, strategy: Strategy, priority: Option<u32>)
             plan_family(situation, strategy, &of_family, places, &mut plan)?;
         }
     }
+    // A wider rule comes before the narrower ones of its priority: after them the kernel takes it for the same
+    // (`rule_exists`, `net/core/fib_rules.c`).
+    plan.steps.sort_by_key(|step| (step.rule.family, step.rule.priority, step.rule.to.is_some()));
     leave_out_incurable(situation, &mut plan);
     Ok(plan)
 }
@@ -168,37 +200,40 @@ fn plan_family(
 ) -> Result<(), PlanError> {
     let family = places.hijacker.family;
     let wrong = wrong_destinations(situation, family);
-    let inside = wrong.iter().filter(|destination| destination.class == Class::Inside);
-    let routed = wrong.iter().filter(|destination| destination.class != Class::Inside);
+    let inside = wrong.iter().filter(|(_, destination)| destination.class == Class::Inside);
+    let routed = wrong.iter().filter(|(_, destination)| destination.class != Class::Inside);
     let main_first = match strategy {
         Strategy::Inside | Strategy::Prefixes => false,
         Strategy::MainFirst => true,
-        Strategy::Auto => main_first_is_harmless(situation, hijackers, places.latest_alone()?),
-    };
-    if matches!(strategy, Strategy::Auto | Strategy::Inside) {
-        let at = places.inside()?;
-        for destination in inside.clone() {
-            place(situation, destination, inside_rule(destination, at), "inside prefix", plan);
+        Strategy::Auto => {
+            places.latest_alone().is_ok_and(|priority| main_first_is_harmless(situation, hijackers, priority))
         }
-    }
+    };
     if main_first {
         let rule = main_first_rule(family, places.latest_alone()?);
         add(situation, rule, format!("main decides before `{}`, but for its default route", places.hijacker), plan);
-        return Ok(());
+        plan.repairs.extend(wrong.iter().map(|(index, _)| *index));
+    }
+    if matches!(strategy, Strategy::Auto | Strategy::Inside) {
+        let at = places.inside()?;
+        for (index, destination) in inside.clone() {
+            place(situation, *index, inside_rule(destination, at), "inside prefix", plan);
+        }
     }
     match strategy {
+        _ if main_first => {}
         Strategy::Inside => {
             let why = "strategy inside repairs the tunnels' inside prefixes alone";
-            plan.left_out.extend(routed.map(|left| LeftOut { prefix: left.prefix, why: why.into() }));
+            plan.left_out.extend(routed.map(|(_, left)| LeftOut { prefix: left.prefix, why: why.into() }));
         }
         Strategy::Auto => {
-            for destination in routed {
-                place(situation, destination, prefix_rule(destination, places.latest()?), "prefix", plan);
+            for (index, destination) in routed {
+                place(situation, *index, prefix_rule(destination, places.latest()?), "prefix", plan);
             }
         }
         Strategy::Prefixes | Strategy::MainFirst => {
-            for destination in &wrong {
-                place(situation, destination, prefix_rule(destination, places.latest()?), "prefix", plan);
+            for (index, destination) in &wrong {
+                place(situation, *index, prefix_rule(destination, places.latest()?), "prefix", plan);
             }
         }
     }
@@ -206,21 +241,29 @@ fn plan_family(
 }
 
 /// The destinations of a family that a rule hijacks.
-fn wrong_destinations<'a>(situation: Situation<'a>, family: Family) -> Vec<&'a Destination> {
+fn wrong_destinations<'a>(situation: Situation<'a>, family: Family) -> Vec<(usize, &'a Destination)> {
     situation
         .destinations
         .iter()
-        .filter(|destination| {
+        .enumerate()
+        .filter(|(_, destination)| {
             Family::of(destination.address) == family
                 && destination.table == TABLE_MAIN
                 && may_steer(destination)
-                && situation.findings.iter().any(|finding| is_of(finding, destination) && curable(finding))
+                && situation.findings.iter().any(|finding| {
+                    is_of(situation.snapshot, finding, destination) && is_curable(situation.snapshot, finding)
+                })
         })
         .collect()
 }
 
-fn is_of(finding: &Finding, destination: &Destination) -> bool {
-    finding.prefix == destination.prefix && finding.expected.table == destination.table
+/// Is this finding about this destination?
+#[must_use]
+pub fn is_of(snapshot: &Snapshot, finding: &Finding, destination: &Destination) -> bool {
+    let first = destination.tunnels.first().map(|index| snapshot.device_name(*index));
+    finding.prefix == destination.prefix
+        && finding.expected.table == destination.table
+        && first.as_ref() == Some(&finding.tunnel)
 }
 
 fn own_rule(family: Family, priority: u32) -> Rule {
@@ -240,13 +283,17 @@ fn prefix_rule(destination: &Destination, priority: u32) -> Rule {
 }
 
 /// Adds a rule for one destination, unless it would draw a control target into a tunnel.
-fn place(situation: Situation<'_>, destination: &Destination, rule: Rule, what: &str, plan: &mut Plan) {
+fn place(situation: Situation<'_>, index: usize, rule: Rule, what: &str, plan: &mut Plan) {
+    let Some(destination) = situation.destinations.get(index) else { return };
     if let Some(why) = objection(situation, destination, &rule) {
         plan.left_out.push(LeftOut { prefix: destination.prefix, why });
         return;
     }
     let names: Vec<String> = destination.tunnels.iter().map(|index| situation.snapshot.device_name(*index)).collect();
     add(situation, rule, format!("{what} {} belongs to {}", destination.prefix, names.join(" and ")), plan);
+    if !plan.repairs.contains(&index) {
+        plan.repairs.push(index);
+    }
 }
 
 /// Why a rule for a destination would not do, or would do harm.
@@ -271,6 +318,8 @@ fn add(situation: Situation<'_>, rule: Rule, why: String, plan: &mut Plan) {
         .find(|other| other.same_effect_anywhere(&rule) && other.priority <= rule.priority);
     match existing {
         Some(existing) => plan.satisfied.push(existing.clone()),
+        // Two tunnels with the same inside prefix need it once.
+        None if plan.steps.iter().any(|step| step.rule == rule) => {}
         None => plan.steps.push(Step { rule, why }),
     }
 }
@@ -290,35 +339,44 @@ fn main_first_is_harmless(situation: Situation<'_>, hijackers: &[&Rule], priorit
     let rule = main_first_rule(family, priority);
     let all_hijackers = self::hijackers(snapshot, situation.findings);
     let drawn = control::drawn_into_tunnel(snapshot, situation.tunnels, &all_hijackers, situation.controls, &[rule]);
-    no_others && only_defaults && drawn.is_empty()
+    // It would steer what is never steered, too.
+    let all_steerable =
+        situation.destinations.iter().all(|destination| destination.class == Class::Default || may_steer(destination));
+    no_others && only_defaults && all_steerable && drawn.is_empty()
 }
 
-/// Says of each finding that no step is for why there is none.
+/// Says of each destination with a finding that the plan does not repair why it does not.
 fn leave_out_incurable(situation: Situation<'_>, plan: &mut Plan) {
-    for finding in situation.findings {
-        let Some(destination) = situation.destinations.iter().find(|destination| is_of(finding, destination)) else {
+    for (index, destination) in situation.destinations.iter().enumerate() {
+        let finding = situation.findings.iter().find(|finding| is_of(situation.snapshot, finding, destination));
+        let Some(finding) = finding.filter(|_| !plan.repairs.contains(&index)) else { continue };
+        if plan.left_out.iter().any(|left| left.prefix == finding.prefix) {
             continue;
-        };
-        let why = if destination.class == Class::Default {
-            "a default route through the tunnel is cured by no rule, only by the cure at the root"
-        } else if destination.table != TABLE_MAIN {
-            "the tunnel belongs to a VRF, whose flows no rule into main may take"
-        } else if !may_steer(destination) {
-            "a prefix inside 169.254.0.0/16 that is no tunnel's own is shared with cloud services and never steered"
-        } else if !curable(finding) {
-            match finding.reason {
-                Reason::TunnelDown => "the tunnel's interface is down",
-                Reason::ShadowedByRoute => "another route of the same table is better; rules cannot change that",
-                Reason::ReversePath => "source validation drops the tunnel's packets: see the rp_filter of the tunnel",
-                Reason::UnreachableRoute | Reason::NoRoute => "the routes themselves refuse it",
-                _ => "vpnfix cannot explain the kernel's answer, so it changes nothing",
-            }
-        } else {
-            continue;
-        };
-        if !plan.left_out.iter().any(|left| left.prefix == finding.prefix) {
-            plan.left_out.push(LeftOut { prefix: finding.prefix, why: why.into() });
         }
+        let why = why_not(situation.snapshot, finding, destination);
+        plan.left_out.push(LeftOut { prefix: finding.prefix, why: why.into() });
+    }
+}
+
+fn why_not(snapshot: &Snapshot, finding: &Finding, destination: &Destination) -> &'static str {
+    if destination.class == Class::Default {
+        return "a default route through the tunnel is cured by no rule, only by the cure at the root";
+    }
+    if destination.table != TABLE_MAIN {
+        return "the tunnel belongs to a VRF, whose flows no rule into main may take";
+    }
+    if !may_steer(destination) {
+        return "a prefix inside 169.254.0.0/16 that is no tunnel's own is shared with cloud services and never steered";
+    }
+    if rule_of(snapshot, finding).is_some_and(|rule| is_meant(rule, finding)) {
+        return "the rule names this destination itself: somebody meant it; remove that rule if it is wrong";
+    }
+    match finding.reason {
+        Reason::TunnelDown => "the tunnel's interface is down",
+        Reason::ShadowedByRoute => "another route of the same table is better; rules cannot change that",
+        Reason::ReversePath => "source validation drops the tunnel's packets: see the rp_filter of the tunnel",
+        Reason::UnreachableRoute | Reason::NoRoute => "the routes themselves refuse it",
+        _ => "vpnfix cannot explain the kernel's answer, so it changes nothing",
     }
 }
 
@@ -335,7 +393,8 @@ impl<'a> Places<'a> {
     fn inside(self) -> Result<u32, PlanError> {
         let foreign = |rule: &Rule| rule.protocol != VPNFIX_PROTOCOL;
         let free = self.taken(INSIDE_PRIORITY, &foreign).is_none();
-        if self.asked.is_none() && INSIDE_PRIORITY < self.hijacker.priority && free {
+        let between = self.local() < INSIDE_PRIORITY && INSIDE_PRIORITY < self.hijacker.priority;
+        if self.asked.is_none() && between && free {
             return Ok(INSIDE_PRIORITY);
         }
         self.latest()
@@ -361,6 +420,10 @@ impl<'a> Places<'a> {
         if asked >= self.hijacker.priority {
             return Err(PlanError::TooLate { asked, hijacker: self.hijacker.to_string(), free });
         }
+        let local = self.local();
+        if asked <= local {
+            return Err(PlanError::TooEarly { asked, local, free });
+        }
         match self.taken(asked, &in_the_way) {
             Some(by) => Err(PlanError::Taken { asked, by: by.to_string(), free }),
             None => Ok(asked),
@@ -368,12 +431,13 @@ impl<'a> Places<'a> {
     }
 
     fn highest_free(self, in_the_way: &impl Fn(&Rule) -> bool) -> Option<u32> {
-        let local = self
-            .snapshot
-            .rules_of(self.hijacker.family)
-            .find(|rule| rule.table() == Some(super::model::TABLE_LOCAL))
-            .map_or(0, |rule| rule.priority);
-        (local + 1..self.hijacker.priority).rev().find(|priority| self.taken(*priority, in_the_way).is_none())
+        (self.local() + 1..self.hijacker.priority).rev().find(|priority| self.taken(*priority, in_the_way).is_none())
+    }
+
+    /// Priority of the rule of table local; some move it (Cilium to 100).
+    fn local(self) -> u32 {
+        let mut rules = self.snapshot.rules_of(self.hijacker.family);
+        rules.find(|rule| rule.table() == Some(super::model::TABLE_LOCAL)).map_or(0, |rule| rule.priority)
     }
 
     /// A rule at this priority beside which ours cannot stand.

@@ -50,6 +50,11 @@ impl Teller {
         Self { clock, verdicts: Verdicts::new(watches) }
     }
 
+    /// Makes room for prefixes that are watched later.
+    pub fn extend_to(&mut self, watches: usize) {
+        self.verdicts.extend_to(watches);
+    }
+
     /// The lines that one observation makes: itself, and the verdict if it changed.
     pub fn tell(&mut self, view: &View<'_>, clues: &Clues, observation: &Observation) -> Vec<TraceLine> {
         match observation {
@@ -153,7 +158,7 @@ impl Teller {
     /// The counts at the end of a trace of so many seconds.
     #[must_use]
     pub fn summary(&self, view: &View<'_>, totals: &Totals, now_ns: u64, seconds: f64) -> Summary {
-        let verdicts = prefix_verdicts(view, totals);
+        let verdicts = prefix_verdicts(view, totals, &self.verdicts);
         let misrouted = verdicts.iter().any(|verdict| verdict.verdict == Verdict::Misrouted);
         Summary {
             schema: SCHEMA.into(),
@@ -236,7 +241,7 @@ fn destination_counts(view: &View<'_>, totals: &Totals) -> Vec<DestinationCount>
 }
 
 /// The worst that was counted on each judged prefix.
-fn prefix_verdicts(view: &View<'_>, totals: &Totals) -> Vec<PrefixVerdict> {
+fn prefix_verdicts(view: &View<'_>, totals: &Totals, told: &Verdicts) -> Vec<PrefixVerdict> {
     let judge = |(index, watch): (usize, &super::live::Watch)| {
         let of_watch = |other: u32| usize::try_from(other).is_ok_and(|other| other == index);
         let lookups = totals.lookups.iter().filter(|(key, _)| of_watch(key.watch));
@@ -262,12 +267,14 @@ fn prefix_verdicts(view: &View<'_>, totals: &Totals) -> Vec<PrefixVerdict> {
         }
         devices.sort_unstable();
         devices.dedup();
-        let verdict = match (wrong.count, wrong_lookups) {
-            (1.., _) => Verdict::Misrouted,
-            (0, 1..) => Verdict::Suspected,
-            (0, 0) => Verdict::Right,
+        let counted = match (wrong.count, wrong_lookups) {
+            (1.., _) => Some(Verdict::Misrouted),
+            (0, 1..) => Some(Verdict::Suspected),
+            (0, 0) => seen.then_some(Verdict::Right),
         };
-        (seen && !watch.tunnels.is_empty()).then(|| PrefixVerdict {
+        // What was told of a prefix that has since been withdrawn still holds.
+        let verdict = counted.max(u32::try_from(index).ok().and_then(|index| told.worst(index)))?;
+        Some(PrefixVerdict {
             prefix: watch.prefix,
             tunnels: names(view, &watch.tunnels),
             verdict,

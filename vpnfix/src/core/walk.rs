@@ -213,7 +213,9 @@ pub fn lookup<'a>(snapshot: &'a Snapshot, table: u32, flow: &Flow) -> Option<&'a
         .filter(|route| route.destination.contains(&flow.to))
         .filter(|route| route.tos == 0 || route.tos == flow.tos)
         .filter(|route| route.source.is_none_or(|source| flow.from.is_some_and(|from| source.contains(&from))))
-        .filter(|route| route.nexthops.is_empty() || route.nexthops.iter().any(|nexthop| usable(nexthop, flow)))
+        .filter(|route| {
+            route.nexthops.is_empty() || route.nexthops.iter().any(|nexthop| usable(snapshot, nexthop, flow))
+        })
         .collect();
     fitting.sort_by_key(|route| {
         let source_length = route.source.map_or(0, |source| source.prefix_len());
@@ -227,8 +229,11 @@ pub fn lookup<'a>(snapshot: &'a Snapshot, table: u32, flow: &Flow) -> Option<&'a
     fitting.first().copied().filter(|route| route.kind != RouteKind::Throw)
 }
 
-fn usable(nexthop: &super::model::Nexthop, flow: &Flow) -> bool {
-    !nexthop.dead && flow.oif.is_none_or(|oif| nexthop.ifindex == Some(oif))
+/// A flow bound to a device takes nexthops by that device only; bound to a VRF it takes any of the VRF's table
+/// (`l3mdev_update_flow`, `net/l3mdev/l3mdev.c`).
+fn usable(snapshot: &Snapshot, nexthop: &super::model::Nexthop, flow: &Flow) -> bool {
+    let is_vrf = |index| snapshot.link(index).is_some_and(|link| matches!(link.kind, LinkKind::Vrf { .. }));
+    !nexthop.dead && flow.oif.is_none_or(|oif| nexthop.ifindex == Some(oif) || is_vrf(oif))
 }
 
 /// Would the rule discard this route (`fib4_rule_suppress`)?

@@ -68,9 +68,7 @@ fn verdict(out: &mut String, report: &DiagnoseReport, palette: Palette) {
         HostVerdict::Healthy => {
             palette.good(format!("HEALTHY: {} of the tunnels, all on their way into them", counted(all, "destination")))
         }
-        HostVerdict::Misrouted => {
-            palette.bad(format!("MISROUTED: {wrong} of {} do not go into their tunnel", counted(all, "destination")))
-        }
+        HostVerdict::Misrouted => palette.bad(format!("MISROUTED: {wrong} of {} wrong", counted(all, "destination"))),
         HostVerdict::Unknown => palette
             .doubtful("UNKNOWN: no tunnel here (no link of kind vti, vti6 or xfrm); name the device with --tunnel DEV"),
     };

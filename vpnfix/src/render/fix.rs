@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::Palette;
 use super::diagnose::{cure, heading, notes, plan};
 use crate::core::confirm::{Confirmation, RungName, RungState};
+use crate::core::finding::Reason;
 use crate::core::report::Outcome;
 use crate::core::report::fix::{FixReport, Rollback, UndoReport};
 
@@ -17,7 +18,11 @@ pub fn text(report: &FixReport, palette: Palette) -> String {
         notes(&mut out, report.notes.iter().map(|note| note.text.as_str()), palette);
         return out;
     }
-    let title = if report.dry_run { "What would be done (nothing was changed)" } else { "What was done" };
+    let title = match (report.dry_run, &report.rollback) {
+        (true, _) => "What would be done (nothing was changed)",
+        (false, Some(_)) => "What was planned",
+        (false, None) => "What was done",
+    };
     let _ = writeln!(out, "{}", palette.strong(title));
     if report.plan.steps.is_empty() {
         out.push_str("  nothing: no rule can repair this\n");
@@ -35,8 +40,12 @@ pub fn text(report: &FixReport, palette: Palette) -> String {
     if !report.remaining.is_empty() && !report.dry_run {
         heading(&mut out, "Still wrong", palette);
         for finding in &report.remaining {
-            let device = finding.actual.device.as_deref().unwrap_or("nowhere");
-            let _ = writeln!(out, "  {} belongs to {}, leaves by {device}", finding.prefix, finding.expected.device);
+            let how = match (&finding.actual.device, finding.reason) {
+                (_, Reason::ReversePath) => "its incoming packets fail the source validation".to_string(),
+                (Some(device), _) => format!("leaves by {device}"),
+                (None, _) => finding.actual.error.clone().unwrap_or_else(|| "is refused".into()),
+            };
+            let _ = writeln!(out, "  {} belongs to {}: {how}", finding.prefix, finding.expected.device);
         }
     }
     cure(&mut out, &report.cure, palette);
@@ -113,7 +122,7 @@ pub fn undo_text(report: &UndoReport, palette: Palette) -> String {
     for left in &report.left {
         let _ = writeln!(out, "  {} {left}", palette.bad("still there:"));
     }
-    if !report.removed.is_empty() {
+    if !report.removed.is_empty() && report.left.is_empty() {
         let _ = writeln!(out, "{}", palette.good("UNDONE: vpnfix's rules are gone."));
     }
     out

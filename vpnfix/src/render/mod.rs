@@ -86,7 +86,7 @@ fn counted(count: u64, noun: &str) -> String {
 /// Table numbers with their names where they have one that everyone knows.
 fn table_name(table: u32) -> String {
     match table {
-        crate::core::owner::STRONGSWAN_TABLE => "220 (strongSwan's default)".into(),
+        crate::core::owner::STRONGSWAN_TABLE => "220 (the number is strongSwan's default)".into(),
         _ => crate::core::model::rule::table_word(table),
     }
 }

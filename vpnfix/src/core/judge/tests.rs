@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::destination::destinations;
 use crate::core::fixture::{ENS5, answer, gateway, healthy_rules, route};
-use crate::core::model::{RuleAction, TABLE_MAIN};
+use crate::core::model::{Family, RuleAction, TABLE_MAIN};
 use crate::core::tunnel::tunnels;
 
 fn judged(snapshot: &Snapshot) -> Judgement {
@@ -27,7 +27,7 @@ fn the_incident_is_one_finding_a_destination_with_rule_route_and_owner() {
     assert_eq!(judgement.findings.len(), 2);
     let inside = judgement.findings.iter().find(|f| f.prefix.to_string() == "169.254.55.52/30").expect("it is found");
     assert_eq!(inside.reason, Reason::HijackedByRule);
-    assert_eq!(inside.id, "hijacked-by-rule:vti1:169.254.55.52/30");
+    assert_eq!(inside.id, "hijacked-by-rule:vti1:169.254.55.52/30:220");
     assert_eq!(inside.rule, Some(NamedRule { priority: 220, text: "from all lookup 220".into() }));
     assert_eq!(inside.actual.device.as_deref(), Some("ens5"));
     assert_eq!(inside.actual.table, Some(220));

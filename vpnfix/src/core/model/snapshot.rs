@@ -1,6 +1,5 @@
 //! Everything that judging needs of a host, taken at one moment.
 
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,11 +76,5 @@ impl Snapshot {
             LinkKind::Vrf { table } => Some(table),
             _ => None,
         }
-    }
-
-    /// Is there a route for exactly this prefix in a table, leaving by this interface?
-    #[must_use]
-    pub fn has_route(&self, table: u32, prefix: IpNet, ifindex: u32) -> bool {
-        self.routes.iter().any(|route| route.table == table && route.destination == prefix && route.leaves_by(ifindex))
     }
 }

@@ -56,7 +56,7 @@ pub enum HostVerdict {
     Healthy,
     /// At least one does not.
     Misrouted,
-    /// There is no tunnel to judge.
+    /// There is no tunnel, or nothing that belongs into one: nothing to judge.
     Unknown,
 }
 
@@ -164,7 +164,7 @@ impl DiagnoseReport {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts<'_>) -> Self {
-        let verdict = match (parts.tunnels.is_empty(), parts.findings.is_empty()) {
+        let verdict = match (parts.destinations.is_empty(), parts.findings.is_empty()) {
             (true, _) => HostVerdict::Unknown,
             (false, true) => HostVerdict::Healthy,
             (false, false) => HostVerdict::Misrouted,

@@ -41,7 +41,6 @@ pub(super) fn read_types(path: &Path) -> Result<(Layout, Btf), BpfError> {
 
 /// Loads the object: its maps are made and filled, its programs not loaded yet.
 pub(super) fn load(request: &Request) -> Result<Loaded, BpfError> {
-    check_numbers(request)?;
     let (layout, btf) = read_types(&btf::path())?;
     let functions = match request.query_thread {
         Some(_) => kallsyms::functions().unwrap_or_else(|error| {
@@ -114,7 +113,8 @@ impl Settings {
 }
 
 /// Puts the prefixes into the tries and bitmaps. Holes come last, so that a prefix that is both is a hole.
-fn fill(ebpf: &mut Ebpf, request: &Request) -> Result<(), BpfError> {
+pub(super) fn fill(ebpf: &mut Ebpf, request: &Request) -> Result<(), BpfError> {
+    check_numbers(request)?;
     let watches = request.watches.iter().zip(0..).map(|(prefix, index)| (*prefix, index));
     let entries: Vec<(IpNet, u32)> = watches.chain(request.holes.iter().map(|hole| (*hole, WATCH_NONE))).collect();
     let mut trie4: LpmTrie<&mut MapData, [u8; 4], u32> = map_mut(ebpf, "WATCHES4")?;

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use aya::maps::{Array, MapData, RingBuf};
 use aya_log::EbpfLogger;
+use ipnet::IpNet;
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
@@ -25,6 +26,7 @@ pub struct Tracer {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     hooks: Vec<HookStatus>,
     undecodable: u64,
+    request: Request,
 }
 
 impl Tracer {
@@ -55,7 +57,19 @@ impl Tracer {
         for status in prepared {
             hooks.push(attach(&mut loaded, status, request)?);
         }
-        Ok(Self { loaded, events, readiness: None, logger, hooks, undecodable: 0 })
+        Ok(Self { loaded, events, readiness: None, logger, hooks, undecodable: 0, request: request.clone() })
+    }
+
+    /// Watches further prefixes, with the indices that follow those watched so far, and takes further holes. What was a
+    /// hole stays one unless it is watched now.
+    ///
+    /// # Errors
+    ///
+    /// Too many prefixes, or a map that cannot be filled.
+    pub fn watch_too(&mut self, watches: &[IpNet], holes: &[IpNet]) -> Result<(), BpfError> {
+        self.request.watches.extend_from_slice(watches);
+        self.request.holes = holes.to_vec();
+        load::fill(&mut self.loaded.ebpf, &self.request)
     }
 
     /// Every hook and whether it is attached.
