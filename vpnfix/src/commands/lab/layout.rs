@@ -56,10 +56,6 @@ pub struct Tunnel {
     pub local: Ipv4Addr,
     /// The far end's inside address: the BGP neighbour.
     pub peer: Ipv4Addr,
-    /// The inside prefix that holds both.
-    pub inside: &'static str,
-    /// The far end's address on the link between the two endpoints.
-    pub core: Ipv4Addr,
     /// Hardware address of both ends of the veth pair that stands in where the kernel has no VTI: as both are the same,
     /// the devices need no ARP, which a VTI has none of either.
     pub hardware: &'static str,
@@ -80,8 +76,6 @@ pub const TUNNELS: [Tunnel; 2] = [
         router_device: "wan1",
         local: Ipv4Addr::new(169, 254, 55, 54),
         peer: Ipv4Addr::new(169, 254, 55, 53),
-        inside: "169.254.55.52/30",
-        core: Ipv4Addr::new(172, 31, 0, 1),
         hardware: "02:00:00:00:37:01",
         spi_out: 0xc000_0101,
         spi_in: 0xc000_0102,
@@ -95,8 +89,6 @@ pub const TUNNELS: [Tunnel; 2] = [
         router_device: "wan2",
         local: Ipv4Addr::new(169, 254, 253, 50),
         peer: Ipv4Addr::new(169, 254, 253, 49),
-        inside: "169.254.253.48/30",
-        core: Ipv4Addr::new(172, 31, 0, 2),
         hardware: "02:00:00:00:fd:02",
         spi_out: 0xc000_0201,
         spi_in: 0xc000_0202,

@@ -137,8 +137,6 @@ impl Lab {
                 ));
             }
         }
-        let (aws1, aws2) = (of(Host::Aws1), of(Host::Aws2));
-        batch.line(format!("link add core netns {aws1} type veth peer name core netns {aws2}"));
         Ok(self.ip.apply(Target::Host, &batch)?)
     }
 
@@ -151,8 +149,8 @@ impl Lab {
         let [first, second] = &TUNNELS;
         let (first_keys, second_keys) = (TunnelKeys::random().context(RANDOM)?, TunnelKeys::random().context(RANDOM)?);
         apply(Host::Rtr, &router())?;
-        apply(first.endpoint, &self.endpoint(first, second, &first_keys))?;
-        apply(second.endpoint, &self.endpoint(second, first, &second_keys))?;
+        apply(first.endpoint, &self.endpoint(first, &first_keys))?;
+        apply(second.endpoint, &self.endpoint(second, &second_keys))?;
         apply(Host::Cgw, &self.gateway([(first, &first_keys), (second, &second_keys)]))?;
         let cgw = self.names.path(Host::Cgw);
         // What AWS's sample sets: loose reverse-path filtering and no second policy check on the tunnel (a VTI drops
@@ -181,18 +179,17 @@ impl Lab {
         batch.line(format!("addr add {CGW_ADDRESS}/24 dev {PHYSICAL_DEVICE}"));
         batch.line(format!("link set {PHYSICAL_DEVICE} up"));
         batch.line(format!("route add default via {ROUTER_ADDRESS} dev {PHYSICAL_DEVICE}"));
-        let mut learned = format!("route add {REMOTE_PREFIX} proto bgp metric 20");
         for (tunnel, keys) in tunnels {
             self.tunnel_end(&mut batch, tunnel, End::Gateway, keys);
-            learned.push_str(&format!(" nexthop via {} dev {} weight 1", tunnel.peer, tunnel.device));
         }
-        // Both tunnels, as in the incident. With two nexthops the source address of a connection can be that of the
-        // other tunnel; the link between the endpoints brings such replies home, as AWS's network does.
-        batch.line(learned);
+        // By one tunnel, as BGP does without multipath. With two nexthops the kernel may choose the source address of the
+        // one and leave by the other, and the answer would have to find its way between the endpoints.
+        let [(best, _), _] = tunnels;
+        batch.line(format!("route add {REMOTE_PREFIX} via {} dev {} proto bgp metric 20", best.peer, best.device));
         batch
     }
 
-    fn endpoint(&self, tunnel: &Tunnel, other: &Tunnel, keys: &TunnelKeys) -> Batch {
+    fn endpoint(&self, tunnel: &Tunnel, keys: &TunnelKeys) -> Batch {
         let mut batch = Batch::default();
         // The whole prefix becomes local: each address in it answers.
         batch.line(format!("addr add {REMOTE_HOST}/16 dev lo"));
@@ -200,10 +197,7 @@ impl Lab {
         batch.line(format!("addr add {}/29 dev eth0", tunnel.outside));
         batch.line("link set eth0 up");
         batch.line(format!("route add default via {} dev eth0", tunnel.outside_router));
-        batch.line(format!("addr add {}/30 dev core", tunnel.core));
-        batch.line("link set core up");
         self.tunnel_end(&mut batch, tunnel, End::Endpoint, keys);
-        batch.line(format!("route add {} via {} dev core", other.inside, other.core));
         batch
     }
 

@@ -124,3 +124,74 @@ fn a_disagreement_with_the_kernel_is_said_and_the_kernel_holds() {
     assert!(judgement.notes.iter().any(|note| note.id == NoteId::EngineDisagrees));
     assert!(judgement.findings.iter().all(|finding| finding.actual.table == Some(7)));
 }
+
+fn note_ids(judgement: &Judgement) -> Vec<NoteId> {
+    judgement.notes.iter().map(|note| note.id).collect()
+}
+
+#[test]
+fn a_part_that_others_route_elsewhere_is_told() {
+    let mut host = gateway();
+    host.routes.retain(|route| route.table != 220);
+    host.routes.push(route(220, "10.20.5.0/24", ENS5));
+    let judgement = judged(&host);
+    assert_eq!(judgement.findings, []);
+    assert_eq!(note_ids(&judgement), [NoteId::PartElsewhere]);
+    assert!(judgement.notes[0].text.contains("10.20.5.0/24"), "{:?}", judgement.notes);
+}
+
+#[test]
+fn a_rule_for_some_traffic_is_told_not_judged() {
+    let mut host = gateway();
+    host.rules = healthy_rules();
+    host.rules.insert(1, Rule { iif: Some("lan0".into()), ..Rule::lookup(Family::V4, 150, 150) });
+    host.routes.push(route(150, "0.0.0.0/0", ENS5));
+    let judgement = judged(&host);
+    assert_eq!(judgement.findings, []);
+    assert_eq!(note_ids(&judgement), [NoteId::SomeTrafficElsewhere]);
+}
+
+#[test]
+fn the_hosts_own_addresses_stand_for_no_prefix() {
+    let mut host = gateway();
+    host.rules = healthy_rules();
+    host.addresses.retain(|address| address.ifindex != crate::core::fixture::VTI1);
+    for own in ["10.99.0.1", "10.99.0.5"] {
+        host.addresses.push(crate::core::fixture::address(crate::core::fixture::VTI1, own, 24));
+        host.routes.push(route(crate::core::model::TABLE_LOCAL, &format!("{own}/32"), crate::core::fixture::VTI1));
+    }
+    host.routes.push(route(TABLE_MAIN, "10.99.0.0/24", crate::core::fixture::VTI1));
+    let judgement = judged(&host);
+    assert_eq!(judgement.findings, []);
+    assert!(judgement.right.iter().all(|right| *right));
+}
+
+#[test]
+fn a_multipath_route_beside_the_tunnel_is_right_and_told() {
+    let mut host = gateway();
+    host.rules = healthy_rules();
+    let mut mixed = route(TABLE_MAIN, "10.30.0.0/16", ENS5);
+    mixed.nexthops.push(crate::core::model::Nexthop {
+        ifindex: Some(crate::core::fixture::VTI1),
+        ..crate::core::model::Nexthop::default()
+    });
+    host.routes.push(mixed);
+    let judgement = judged(&host);
+    assert_eq!(judgement.findings, []);
+    assert_eq!(note_ids(&judgement), [NoteId::MixedMultipath]);
+}
+
+#[test]
+fn incoming_packets_must_be_delivered_here() {
+    let forwarded = |variant, answer: Answer| match (variant, &answer.reply) {
+        (Variant::Reverse, Reply::Arrives(arrival)) => {
+            let reply = Reply::Arrives(crate::core::model::Arrival { local: false, ..arrival.clone() });
+            Answer { reply, ..answer }
+        }
+        _ => answer,
+    };
+    let mut host = gateway();
+    host.rules = healthy_rules();
+    let reasons: Vec<Reason> = judged_with(&host, forwarded).findings.iter().map(|finding| finding.reason).collect();
+    assert_eq!(reasons, [Reason::ReversePath]);
+}

@@ -213,3 +213,90 @@ fn our_main_first_rule_shares_no_priority_with_our_narrower_ones() {
     let wide = "ip rule add priority 218 from all lookup main suppress_prefixlength 0 protocol 118";
     assert_eq!(steps(&host, Strategy::MainFirst), [wide]);
 }
+
+#[test]
+fn a_policy_based_child_of_the_hijackers_table_is_not_stolen() {
+    let mut host = gateway();
+    let mut child = via(route(220, "10.20.5.0/24", ENS5), "192.168.12.1");
+    child.preferred_source = "192.168.12.49".parse().ok();
+    host.routes.push(child);
+    let plan = planned(&host, Strategy::Auto, None).expect("a plan");
+    assert_eq!(commands(&plan), [INSIDE]);
+    assert!(plan.left_out.iter().any(|left| left.why.contains("10.20.5.0/24")), "{plan:?}");
+}
+
+#[test]
+fn a_route_as_wide_as_the_destination_is_the_hijack_itself() {
+    let mut host = gateway();
+    host.routes.retain(|route| route.table != 220);
+    host.routes.push(via(route(220, "10.20.0.0/15", ENS5), "192.168.12.1"));
+    assert_eq!(steps(&host, Strategy::Auto), [LEARNED]);
+}
+
+#[test]
+fn a_rule_that_names_the_destination_was_meant() {
+    let mut host = gateway();
+    host.rules = crate::core::fixture::healthy_rules();
+    let firewall =
+        Rule { to: "10.20.0.0/16".parse().ok(), action: RuleAction::Prohibit, ..Rule::lookup(Family::V4, 50, 0) };
+    host.rules.insert(1, firewall);
+    let plan = planned(&host, Strategy::Auto, None).expect("a plan");
+    assert_eq!(commands(&plan), Vec::<String>::new());
+    assert!(plan.left_out[0].why.contains("meant"), "{plan:?}");
+}
+
+#[test]
+fn a_table_before_main_that_refuses_everything_is_preceded() {
+    let mut host = gateway();
+    for route in host.routes.iter_mut().filter(|route| route.table == 220) {
+        route.kind = crate::core::model::RouteKind::Unreachable;
+        route.nexthops.clear();
+    }
+    assert_eq!(steps(&host, Strategy::Auto), [INSIDE, MAIN_FIRST]);
+}
+
+#[test]
+fn two_tunnels_with_the_same_inside_prefix_need_its_rule_once() {
+    let mut host = gateway();
+    let twin = crate::core::model::LinkKind::Xfrm { if_id: 7 };
+    host.links.push(crate::core::fixture::link(9, "ipsec7", twin));
+    host.addresses.push(crate::core::fixture::address(9, "169.254.55.54", 30));
+    assert_eq!(steps(&host, Strategy::Inside), [INSIDE]);
+}
+
+#[test]
+fn no_rule_stands_before_table_locals() {
+    let mut host = gateway();
+    host.rules[0].priority = 150;
+    host.rules.sort_by_key(|rule| rule.priority);
+    let plan = planned(&host, Strategy::Auto, None).expect("a plan");
+    assert!(plan.steps.iter().all(|step| step.rule.priority > 150), "{plan:?}");
+    let early = planned(&host, Strategy::Inside, Some(100)).expect_err("too early");
+    assert!(matches!(early, PlanError::TooEarly { asked: 100, local: 150, .. }), "{early:?}");
+}
+
+#[test]
+fn a_second_run_with_the_same_priority_is_no_error() {
+    let mut host = gateway();
+    let first = planned(&host, Strategy::Inside, Some(150)).expect("a plan");
+    host.rules.insert(1, first.steps[0].rule.clone());
+    let second = planned(&host, Strategy::Auto, Some(150)).expect("a plan");
+    let learned = LEARNED.replace("priority 219", "priority 150");
+    assert_eq!(commands(&second), [learned]);
+}
+
+#[test]
+fn with_one_priority_for_all_the_wider_rule_comes_first() {
+    let plan = planned(&gateway(), Strategy::Auto, Some(150)).expect("a plan");
+    let destinations: Vec<bool> = plan.steps.iter().map(|step| step.rule.to.is_some()).collect();
+    assert_eq!(destinations, [false, true]);
+}
+
+#[test]
+fn main_first_is_not_chosen_where_it_would_steer_a_shared_prefix() {
+    let mut host = gateway();
+    host.routes.push(via(route(TABLE_MAIN, "169.254.100.0/24", VTI1), "169.254.55.53"));
+    let plan = planned(&host, Strategy::Auto, None).expect("a plan");
+    assert_eq!(commands(&plan), [INSIDE, LEARNED]);
+    assert!(plan.left_out.iter().any(|left| left.prefix.to_string() == "169.254.100.0/24"), "{plan:?}");
+}

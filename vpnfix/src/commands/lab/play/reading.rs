@@ -30,7 +30,7 @@ pub struct Destination {
 pub const DESTINATIONS: [Destination; 3] = [
     Destination { address: TUNNELS[0].peer, what: "BGP neighbour 1", tunnels: &["vti1"] },
     Destination { address: TUNNELS[1].peer, what: "BGP neighbour 2", tunnels: &["vti2"] },
-    Destination { address: REMOTE_HOST, what: "behind the VPN", tunnels: &["vti1", "vti2"] },
+    Destination { address: REMOTE_HOST, what: "behind the VPN", tunnels: &["vti1"] },
 ];
 
 /// What the readers said of one destination.
