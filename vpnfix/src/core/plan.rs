@@ -12,6 +12,9 @@ use super::model::{Family, Question, Rule, Snapshot, TABLE_MAIN};
 use super::owner::VPNFIX_PROTOCOL;
 use super::tunnel::Tunnel;
 use super::walk::{self, Flow};
+use places::Places;
+
+mod places;
 
 /// The priority of `inside` rules, as operators know them from the usual advice.
 pub const INSIDE_PRIORITY: u32 = 100;
@@ -377,72 +380,6 @@ fn why_not(snapshot: &Snapshot, finding: &Finding, destination: &Destination) ->
         Reason::ReversePath => "source validation drops the tunnel's packets: see the rp_filter of the tunnel",
         Reason::UnreachableRoute | Reason::NoRoute => "the routes themselves refuse it",
         _ => "vpnfix cannot explain the kernel's answer, so it changes nothing",
-    }
-}
-
-/// Where rules can stand before a hijacker.
-#[derive(Clone, Copy)]
-struct Places<'a> {
-    snapshot: &'a Snapshot,
-    hijacker: &'a Rule,
-    asked: Option<u32>,
-}
-
-impl<'a> Places<'a> {
-    /// For `inside` rules: what was asked for, else the priority that operators know, else the latest that is free.
-    fn inside(self) -> Result<u32, PlanError> {
-        let foreign = |rule: &Rule| rule.protocol != VPNFIX_PROTOCOL;
-        let free = self.taken(INSIDE_PRIORITY, &foreign).is_none();
-        let between = self.local() < INSIDE_PRIORITY && INSIDE_PRIORITY < self.hijacker.priority;
-        if self.asked.is_none() && between && free {
-            return Ok(INSIDE_PRIORITY);
-        }
-        self.latest()
-    }
-
-    /// The highest free priority before the hijacker: rules that others add without a priority land in front of the
-    /// first custom rule, so the closer to the hijacker the less is overtaken. Or what was asked for.
-    fn latest(self) -> Result<u32, PlanError> {
-        self.choose(|rule| rule.protocol != VPNFIX_PROTOCOL)
-    }
-
-    /// The same with no rule of our own there either: the kernel takes a rule without a destination for the same as a
-    /// narrower one of its priority, and refuses it (`rule_exists`, `net/core/fib_rules.c`).
-    fn latest_alone(self) -> Result<u32, PlanError> {
-        self.choose(|rule| rule.protocol != VPNFIX_PROTOCOL || rule.to.is_some())
-    }
-
-    fn choose(self, in_the_way: impl Fn(&Rule) -> bool) -> Result<u32, PlanError> {
-        let free = self.highest_free(&in_the_way);
-        let Some(asked) = self.asked else {
-            return free.ok_or_else(|| PlanError::NoRoom { hijacker: self.hijacker.to_string() });
-        };
-        if asked >= self.hijacker.priority {
-            return Err(PlanError::TooLate { asked, hijacker: self.hijacker.to_string(), free });
-        }
-        let local = self.local();
-        if asked <= local {
-            return Err(PlanError::TooEarly { asked, local, free });
-        }
-        match self.taken(asked, &in_the_way) {
-            Some(by) => Err(PlanError::Taken { asked, by: by.to_string(), free }),
-            None => Ok(asked),
-        }
-    }
-
-    fn highest_free(self, in_the_way: &impl Fn(&Rule) -> bool) -> Option<u32> {
-        (self.local() + 1..self.hijacker.priority).rev().find(|priority| self.taken(*priority, in_the_way).is_none())
-    }
-
-    /// Priority of the rule of table local; some move it (Cilium to 100).
-    fn local(self) -> u32 {
-        let mut rules = self.snapshot.rules_of(self.hijacker.family);
-        rules.find(|rule| rule.table() == Some(super::model::TABLE_LOCAL)).map_or(0, |rule| rule.priority)
-    }
-
-    /// A rule at this priority beside which ours cannot stand.
-    fn taken(self, priority: u32, in_the_way: &impl Fn(&Rule) -> bool) -> Option<&'a Rule> {
-        self.snapshot.rules_of(self.hijacker.family).find(|rule| rule.priority == priority && in_the_way(rule))
     }
 }
 

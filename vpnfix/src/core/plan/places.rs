@@ -1,0 +1,71 @@
+//! At which priority a rule can stand: after table local's, before the hijacker's, beside nobody it would collide with.
+
+use super::{INSIDE_PRIORITY, PlanError};
+use crate::core::model::{Rule, Snapshot, TABLE_LOCAL};
+use crate::core::owner::VPNFIX_PROTOCOL;
+
+/// Where rules can stand before a hijacker.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) hijacker: &'a Rule,
+    pub(super) asked: Option<u32>,
+}
+
+impl<'a> Places<'a> {
+    /// For `inside` rules: what was asked for, else the priority that operators know, else the latest that is free.
+    pub(super) fn inside(self) -> Result<u32, PlanError> {
+        let foreign = |rule: &Rule| rule.protocol != VPNFIX_PROTOCOL;
+        let free = self.taken(INSIDE_PRIORITY, &foreign).is_none();
+        let between = self.local() < INSIDE_PRIORITY && INSIDE_PRIORITY < self.hijacker.priority;
+        if self.asked.is_none() && between && free {
+            return Ok(INSIDE_PRIORITY);
+        }
+        self.latest()
+    }
+
+    /// The highest free priority before the hijacker: rules that others add without a priority land in front of the
+    /// first custom rule, so the closer to the hijacker the less is overtaken. Or what was asked for.
+    pub(super) fn latest(self) -> Result<u32, PlanError> {
+        self.choose(|rule| rule.protocol != VPNFIX_PROTOCOL)
+    }
+
+    /// The same with no rule of our own there either: the kernel takes a rule without a destination for the same as a
+    /// narrower one of its priority, and refuses it (`rule_exists`, `net/core/fib_rules.c`).
+    pub(super) fn latest_alone(self) -> Result<u32, PlanError> {
+        self.choose(|rule| rule.protocol != VPNFIX_PROTOCOL || rule.to.is_some())
+    }
+
+    fn choose(self, in_the_way: impl Fn(&Rule) -> bool) -> Result<u32, PlanError> {
+        let free = self.highest_free(&in_the_way);
+        let Some(asked) = self.asked else {
+            return free.ok_or_else(|| PlanError::NoRoom { hijacker: self.hijacker.to_string() });
+        };
+        if asked >= self.hijacker.priority {
+            return Err(PlanError::TooLate { asked, hijacker: self.hijacker.to_string(), free });
+        }
+        let local = self.local();
+        if asked <= local {
+            return Err(PlanError::TooEarly { asked, local, free });
+        }
+        match self.taken(asked, &in_the_way) {
+            Some(by) => Err(PlanError::Taken { asked, by: by.to_string(), free }),
+            None => Ok(asked),
+        }
+    }
+
+    fn highest_free(self, in_the_way: &impl Fn(&Rule) -> bool) -> Option<u32> {
+        (self.local() + 1..self.hijacker.priority).rev().find(|priority| self.taken(*priority, in_the_way).is_none())
+    }
+
+    /// Priority of the rule of table local; some move it (Cilium to 100).
+    fn local(self) -> u32 {
+        let mut rules = self.snapshot.rules_of(self.hijacker.family);
+        rules.find(|rule| rule.table() == Some(TABLE_LOCAL)).map_or(0, |rule| rule.priority)
+    }
+
+    /// A rule at this priority beside which ours cannot stand.
+    fn taken(self, priority: u32, in_the_way: &impl Fn(&Rule) -> bool) -> Option<&'a Rule> {
+        self.snapshot.rules_of(self.hijacker.family).find(|rule| rule.priority == priority && in_the_way(rule))
+    }
+}
