@@ -151,7 +151,11 @@ impl<'a> Repair<'a> {
     }
 
     /// Applies, checks, and confirms or rolls back. What came of it is in the report.
-    async fn run(mut self, report: &mut FixReport, signals: Signals) -> Result<(), Failure> {
+    async fn run(mut self, report: &mut FixReport, mut signals: Signals) -> Result<(), Failure> {
+        // Attaching takes a while; whoever gave up meanwhile wants no change.
+        if tokio::time::timeout(Duration::from_millis(1), signals.came()).await.is_ok() {
+            return Err(Failure::unable("fix: interrupted before anything was changed"));
+        }
         let added = match apply::apply(&self.access.netlink, &self.plan).await {
             Ok(added) => added,
             Err(error) if error.added.is_empty() => {

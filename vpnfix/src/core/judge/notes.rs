@@ -6,7 +6,7 @@ use super::Case;
 use crate::core::destination::{self, Destination};
 use crate::core::finding::{Note, NoteId};
 use crate::core::model::rule::table_word;
-use crate::core::model::{Family, Question, RouteKind, Rule, Snapshot, TABLE_LOCAL};
+use crate::core::model::{Family, Question, RouteKind, Rule, Snapshot, TABLE_LOCAL, TABLE_MAIN};
 use crate::core::owner::VPNFIX_PROTOCOL;
 use crate::core::tunnel::Tunnel;
 use crate::core::walk::{self, End, Flow};
@@ -18,6 +18,7 @@ pub(super) fn notes(case: Case<'_>) -> Vec<Note> {
         for rule in case.snapshot.rules_of(family).filter(|rule| !rule.is_kernel_default()) {
             notes.extend(empty_table(case.snapshot, rule));
             notes.extend(selective_rule(case, rule));
+            notes.extend(helpful_rule(case, rule));
         }
     }
     notes.extend(case.tunnels.iter().filter_map(|tunnel| lone_tunnel(case, tunnel)));
@@ -80,6 +81,27 @@ fn selective_rule(case: Case<'_>, rule: &Rule) -> Option<Note> {
             family_name(rule.family),
             elsewhere.join(", ")
         ),
+    })
+}
+
+/// A rule that sends destinations into main before another table is asked: ours of an earlier run, or somebody's own cure.
+fn helpful_rule(case: Case<'_>, rule: &Rule) -> Option<Note> {
+    let for_a_destination =
+        rule.to.is_some_and(|to| case.destinations.iter().any(|destination| to.contains(&destination.prefix)));
+    let for_all = rule.same_effect_anywhere(&Rule {
+        suppress_prefix_length: Some(0),
+        ..Rule::lookup(rule.family, rule.priority, TABLE_MAIN)
+    });
+    let mut later = case.snapshot.rules_of(rule.family).filter(|other| other.priority > rule.priority);
+    let precedes =
+        later.any(|other| !other.is_kernel_default() && other.table().is_some_and(|table| table != TABLE_MAIN));
+    let helps = rule.table() == Some(TABLE_MAIN) && (for_a_destination || for_all) && precedes;
+    helps.then(|| Note {
+        id: NoteId::AlreadyThere,
+        text: match rule.protocol {
+            VPNFIX_PROTOCOL => format!("{} rule `{rule}` is vpnfix's own, of an earlier run", family_name(rule.family)),
+            _ => format!("{} rule `{rule}`, made by others, already does what vpnfix would", family_name(rule.family)),
+        },
     })
 }
 

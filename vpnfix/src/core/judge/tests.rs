@@ -195,3 +195,20 @@ fn incoming_packets_must_be_delivered_here() {
     let reasons: Vec<Reason> = judged_with(&host, forwarded).findings.iter().map(|finding| finding.reason).collect();
     assert_eq!(reasons, [Reason::ReversePath]);
 }
+
+#[test]
+fn rules_that_already_help_are_told_with_their_maker() {
+    let mut host = gateway();
+    let by_hand = Rule { to: "169.254.55.52/30".parse().ok(), ..Rule::lookup(Family::V4, 100, TABLE_MAIN) };
+    let ours = Rule {
+        suppress_prefix_length: Some(0),
+        protocol: crate::core::owner::VPNFIX_PROTOCOL,
+        ..Rule::lookup(Family::V4, 219, TABLE_MAIN)
+    };
+    host.rules.splice(1..1, [by_hand, ours]);
+    let judgement = judged(&host);
+    assert_eq!(judgement.findings, []);
+    let told: Vec<bool> = judgement.notes.iter().map(|note| note.text.contains("made by others")).collect();
+    assert_eq!(note_ids(&judgement), [NoteId::AlreadyThere, NoteId::AlreadyThere]);
+    assert_eq!(told, [true, false]);
+}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Outcome, VERSION};
 use crate::core::destination::{Class, Destination};
-use crate::core::finding::{ControlReport, Cure, Finding, Note, NoteId, TunnelReport};
+use crate::core::finding::{ControlReport, Cure, Finding, Note, TunnelReport};
 use crate::core::model::{Family, HostFacts, Netns, Snapshot};
 use crate::core::owner;
 use crate::core::plan::{LeftOut, Plan, Strategy};
@@ -169,11 +169,6 @@ impl DiagnoseReport {
             (false, true) => HostVerdict::Healthy,
             (false, false) => HostVerdict::Misrouted,
         };
-        let mut notes = parts.notes.to_vec();
-        notes.extend(parts.plan.iter().flat_map(|plan| &plan.satisfied).map(|rule| Note {
-            id: NoteId::AlreadyThere,
-            text: format!("rule `{rule}` is there already and does its part"),
-        }));
         let mut cure: Vec<Cure> = parts.findings.iter().filter_map(|finding| owner::cure(&finding.owner)).collect();
         cure.dedup();
         Self {
@@ -193,7 +188,7 @@ impl DiagnoseReport {
             controls: parts.controls.to_vec(),
             plan: parts.plan.map(PlanReport::from),
             cure,
-            notes,
+            notes: parts.notes.to_vec(),
         }
     }
 }
