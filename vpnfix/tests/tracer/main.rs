@@ -6,6 +6,7 @@ use std::{
     fs,
     net::{IpAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
+    process::Command,
     sync::mpsc,
     thread,
 };
@@ -18,7 +19,8 @@ use nix::{
 use scene::*;
 use vpnfix::{
     core::observation::{Hook, LookupKey, LookupKind, LookupOutcome, LookupSeen, Observation, Occasion, TcpState},
-    system::bpf::{Request, Tracer},
+    system::bpf::{self, Request, Tracer},
+    system::probe::{Probe, ProbeTarget},
 };
 
 #[test]
@@ -309,4 +311,48 @@ fn the_programs_load_with_their_debug_lines_too() {
     let mut tracer = Tracer::attach(&request).unwrap();
     send(&scene.sender(), PEER);
     wait_for_lookup(&mut tracer, |lookup| lookup.key.outcome == LookupOutcome::Hit);
+}
+
+#[test]
+fn own_echo_requests_are_counted_and_labelled() {
+    if skipped() {
+        return;
+    }
+    let scene = Scene::new();
+    let peer: IpAddr = PEER.parse().unwrap();
+    let targets = [ProbeTarget { destination: peer, source: "169.254.55.54".parse().ok() }];
+    let mut own = scene.inside(false, move || Probe::prepare(&targets).unwrap());
+    let probe = Some(bpf::Probe { thread: own.thread_id(), icmp_id: own.icmp_id() });
+    let mut tracer = Tracer::attach(&Request { probe, ..scene.request(&[PREFIX]) }).unwrap();
+    own.begin();
+    let seen = wait_for_lookup(&mut tracer, |lookup| lookup.key.marks.probe);
+    assert_eq!(seen.flow.destination, peer);
+    // Somebody else's echo request is not ours.
+    let _ = Command::new("ip").args(["netns", "exec", &scene.here, "ping", "-n", "-c", "1", "-W", "1", PEER]).output();
+    drop(own);
+    let totals = tracer.totals().unwrap();
+    assert!(packets(&totals, |key| key.marks.probe) >= 1, "{totals:#?}");
+    assert_eq!(packets(&totals, |key| !key.marks.probe), 1, "{totals:#?}");
+}
+
+#[test]
+fn what_does_not_fit_is_counted_and_the_counts_by_key_still_hold() {
+    if skipped() {
+        return;
+    }
+    let scene = Scene::new();
+    let tracer = Tracer::attach(&scene.request(&["10.20.0.0/16"])).unwrap();
+    let sender = scene.sender();
+    // Each destination takes two entries of the bounded detail, for its lookup and for its packet.
+    let destinations = vpnfix_common::DESTINATIONS_MAX / 2 + 1000;
+    for number in 0..destinations {
+        let [_, _, high, low] = (number + 1).to_be_bytes();
+        send(&sender, &format!("10.20.{high}.{low}"));
+    }
+    let totals = tracer.totals().unwrap();
+    let wan = scene.ifindex("wan0");
+    assert_eq!(lookups(&totals, |key| is_hit(key, WRONG_TABLE, wan)), u64::from(destinations));
+    assert_eq!(packets(&totals, |key| key.ifindex == wan), u64::from(destinations));
+    assert!(totals.losses.destinations_uncounted >= 2000, "{:?}", totals.losses);
+    assert!(totals.destinations.len() <= vpnfix_common::DESTINATIONS_MAX as usize);
 }
