@@ -91,7 +91,7 @@ fn tracing_check(name: &str, result: &Result<(), BpfError>, found: &str) -> Chec
         name: name.into(),
         needed_for: vec![Purpose::Trace, Purpose::Fix],
         state: if lacks.is_some() { CheckState::Missing } else { CheckState::Ok },
-        found: lacks.map_or_else(|| found.into(), |error| Failure::of("lacking", error).message),
+        found: lacks.map_or_else(|| found.into(), |error| Failure::of("not usable", error).message),
         remedy: lacks.and_then(BpfError::advice).map(Into::into),
     }
 }
@@ -118,12 +118,17 @@ fn netlink() -> Check {
 
 fn run_directory() -> Check {
     let directory = crate::action::lock::run_directory();
-    let parent_writable = host::is_root() || directory.exists();
+    let usable =
+        host::may_write(&directory) || (!directory.exists() && directory.parent().is_some_and(host::may_write));
     Check {
         name: "run directory".into(),
         needed_for: vec![Purpose::Fix],
-        state: if parent_writable { CheckState::Ok } else { CheckState::Missing },
-        found: format!("{} for the lock", directory.display()),
-        remedy: (!parent_writable).then(|| "run as root".into()),
+        state: if usable { CheckState::Ok } else { CheckState::Missing },
+        found: if usable {
+            format!("{} for the lock", directory.display())
+        } else {
+            format!("{} cannot be written", directory.display())
+        },
+        remedy: (!usable).then(|| "run as root".into()),
     }
 }

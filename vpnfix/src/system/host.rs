@@ -105,6 +105,12 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// May this process write into a directory (access(2))?
+#[must_use]
+pub fn may_write(directory: &std::path::Path) -> bool {
+    nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
 /// The name servers of /etc/resolv.conf; none if there is no such file.
 ///
 /// # Errors

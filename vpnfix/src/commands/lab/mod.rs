@@ -100,7 +100,7 @@ impl FromStr for Prefix {
 /// failed system call. A step of `lab run` that went otherwise than told is no error but [`STEP_FAILED`].
 pub fn run(args: &LabArgs) -> anyhow::Result<u8> {
     let command = args.command.name();
-    if !nix::unistd::geteuid().is_root() {
+    if !crate::system::host::is_root() {
         bail!("{command}: must be root: the lab lives in network namespaces\nrun it as: sudo vpnfix {command}");
     }
     let names = Names::new(&args.prefix.0);
