@@ -69,8 +69,11 @@ fn verdict(out: &mut String, report: &DiagnoseReport, palette: Palette) {
             palette.good(format!("HEALTHY: {} of the tunnels, all on their way into them", counted(all, "destination")))
         }
         HostVerdict::Misrouted => palette.bad(format!("MISROUTED: {wrong} of {} wrong", counted(all, "destination"))),
-        HostVerdict::Unknown => palette
+        HostVerdict::Unknown if report.tunnels.is_empty() => palette
             .doubtful("UNKNOWN: no tunnel here (no link of kind vti, vti6 or xfrm); name the device with --tunnel DEV"),
+        HostVerdict::Unknown => {
+            palette.doubtful("UNKNOWN: nothing of what was asked about is routed through a tunnel here")
+        }
     };
     let _ = writeln!(out, "\n{line}");
     for destination in &report.destinations {

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Palette, counted, table_name};
+use super::{Palette, counted};
 use crate::core::live::{Standing, Verdict};
+use crate::core::model::rule::table_word;
 use crate::core::observation::{LookupKind, Losses, TcpState};
 use crate::core::report::trace::{
     EgressLine, FlowReport, LookupLine, LookupResult, Start, Summary, TcpLine, TraceLine, VerdictLine,
@@ -12,14 +13,16 @@ use crate::core::report::trace::{
 /// One line as a person reads it; the summary is several.
 #[must_use]
 pub fn text(line: &TraceLine, palette: Palette) -> String {
-    match line {
+    let text = match line {
         TraceLine::Start(start) => self::start(start, palette),
         TraceLine::Lookup(lookup) => self::lookup(lookup, palette),
         TraceLine::Egress(egress) => self::egress(egress, palette),
         TraceLine::Tcp(tcp) => self::tcp(tcp, palette),
         TraceLine::Verdict(verdict) => self::verdict(verdict, palette),
         TraceLine::Summary(summary) => self::summary(summary, palette),
-    }
+    };
+    // Where there is nothing to remark, the columns end early.
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 fn start(start: &Start, palette: Palette) -> String {
@@ -116,13 +119,13 @@ fn lookup(line: &LookupLine, palette: Palette) -> String {
         (LookupResult::Refused, _) => format!("refused (errno {})", line.errno.unwrap_or(0)),
     };
     let before = line.before.as_ref().map_or_else(String::new, |before| {
-        format!(" (was table {}, {})", table_name(before.table), before.device.as_deref().unwrap_or("no device"))
+        format!(" (was table {}, {})", table_word(before.table), before.device.as_deref().unwrap_or("no device"))
     });
     format!(
         "{}  lookup   {}  table {}: {found}{before}  {}  {}\n",
         clock(&line.time),
         flow_words(&line.flow),
-        table_name(line.table),
+        table_word(line.table),
         marks(line.standing, Traits { bgp: line.bgp, bound: line.bound, probe: line.probe }, Some(line.kind), palette),
         palette.faint(format!("[{} {}]", line.task.name, line.task.pid)),
     )
@@ -205,7 +208,7 @@ fn summary(summary: &Summary, palette: Palette) -> String {
             "  {:>9} lookups  {:<20} table {} dev {device}  {}",
             count.count,
             count.prefix.to_string(),
-            table_name(count.table),
+            table_word(count.table),
             marks(
                 count.standing,
                 Traits { bgp: count.bgp, bound: count.bound, probe: count.probe },

@@ -21,7 +21,9 @@ pub(super) fn notes(case: Case<'_>) -> Vec<Note> {
             notes.extend(helpful_rule(case, rule));
         }
     }
-    notes.extend(case.tunnels.iter().filter_map(|tunnel| lone_tunnel(case, tunnel)));
+    // All of them, not only those that were asked about.
+    let all = destination::destinations(case.snapshot, case.tunnels);
+    notes.extend(case.tunnels.iter().filter_map(|tunnel| lone_tunnel(&all, tunnel)));
     for destination in case.destinations {
         notes.extend(parts_elsewhere(case.snapshot, destination));
         notes.extend(mixed_multipath(case, destination));
@@ -43,14 +45,14 @@ fn empty_table(snapshot: &Snapshot, rule: &Rule) -> Option<Note> {
     })
 }
 
-fn lone_tunnel(case: Case<'_>, tunnel: &Tunnel) -> Option<Note> {
+fn lone_tunnel(destinations: &[Destination], tunnel: &Tunnel) -> Option<Note> {
     if tunnel.inside.is_empty() {
         return Some(Note {
             id: NoteId::TunnelWithoutAddress,
             text: format!("tunnel {} has no address: its inside prefix and its peer are not known", tunnel.name),
         });
     }
-    let used = case.destinations.iter().any(|destination| destination.tunnels.contains(&tunnel.ifindex));
+    let used = destinations.iter().any(|destination| destination.tunnels.contains(&tunnel.ifindex));
     (!used).then(|| Note {
         id: NoteId::TunnelWithoutDestination,
         text: format!("nothing is routed through tunnel {}, as far as its addresses and the routes say", tunnel.name),
