@@ -83,3 +83,27 @@ fn connect_from(from: &str, to: &str) -> std::io::Result<TcpStream> {
     connect(descriptor.as_raw_fd(), &address(to)?)?;
     Ok(TcpStream::from(descriptor))
 }
+
+/// Ctrl-C amid the confirmation: the rules stay, and the report says so; it is no silent end.
+#[test]
+fn an_interrupted_confirmation_keeps_its_report() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    need_root!();
+    let scene = Scene::hijacked();
+    // Without echo requests and without traffic nothing is confirmed, so the confirmation waits.
+    let arguments = ["fix", "--no-probe", "--wait", "300s", "--format", "json"];
+    let fix = scene.start_vpnfix(&arguments);
+    let pid = Pid::from_raw(i32::try_from(fix.id()).expect("a process id"));
+    vpnfix_tests::wait::until("the rules", || (scene.device_for(PEER1) == "Tunnel1").then_some(()));
+    // The rules are there before the check is over; what comes before the confirmation is heard then.
+    kill(pid, Signal::SIGINT).expect("fix is gone");
+    let report = vpnfix_tests::command::Run::finish(fix, &arguments).ends(3).json();
+    assert_eq!(report["outcome"], "unconfirmed", "{report:#}");
+    let notes = report["notes"].as_array().expect("notes");
+    assert!(notes.iter().any(|note| note["id"] == "after-change"), "{report:#}");
+    assert_eq!(scene.device_for(PEER1), "Tunnel1");
+    scene.vpnfix(&["undo"]).ends(0);
+    assert_eq!(scene.device_for(PEER1), WRONG_DEVICE);
+}

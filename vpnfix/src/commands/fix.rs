@@ -188,12 +188,15 @@ impl<'a> Repair<'a> {
         report.remaining = judgement.findings.clone();
         // From here on the rules stay, whatever happens, and the report says so.
         report.outcome = Outcome::Unconfirmed;
-        match at_change {
+        let watched_to_the_end = match at_change {
             Ok(at_change) => self.confirm(report, Moment { changed, at_change }, &judgement, signals).await,
-            Err(failure) => report.notes.push(after_change(&failure)),
-        }
+            Err(failure) => {
+                report.notes.push(after_change(&failure));
+                false
+            }
+        };
         let confirmed = !report.confirmations.is_empty() && report.confirmations.iter().all(Confirmation::confirmed);
-        if confirmed && report.remaining.is_empty() {
+        if watched_to_the_end && confirmed && report.remaining.is_empty() {
             report.outcome = Outcome::Ok;
         }
         Ok(())
@@ -239,18 +242,26 @@ impl<'a> Repair<'a> {
     }
 
     /// Watches live packets until every required rung is confirmed, the time is over, or a signal ends it. The report
-    /// has what was confirmed so far at any time.
-    async fn confirm(&mut self, report: &mut FixReport, moment: Moment, judgement: &Judgement, mut signals: Signals) {
+    /// has what was confirmed so far at any time. False if it did not come to its end.
+    async fn confirm(
+        &mut self,
+        report: &mut FixReport,
+        moment: Moment,
+        judgement: &Judgement,
+        mut signals: Signals,
+    ) -> bool {
         tokio::select! {
             biased;
-            () = signals.came() => report.notes.push(Note {
-                id: NoteId::AfterChange,
-                text: "the confirmation was interrupted; the rules stay, `vpnfix undo` takes them back".into(),
-            }),
+            () = signals.came() => {
+                report.notes.push(Note {
+                    id: NoteId::AfterChange,
+                    text: "the confirmation was interrupted; the rules stay, `vpnfix undo` takes them back".into(),
+                });
+                false
+            }
             watched = self.watch(&mut report.confirmations, &moment, judgement) => {
-                if let Err(failure) = watched {
-                    report.notes.push(after_change(&failure));
-                }
+                report.notes.extend(watched.as_ref().err().map(after_change));
+                watched.is_ok()
             }
         }
     }
@@ -271,7 +282,7 @@ impl<'a> Repair<'a> {
             let answered = confirmations.iter().all(|confirmation| !self.awaits_answer(confirmation));
             let enough = waited >= SETTLING + WATCHING && all && (answered || waited >= ANSWER);
             let hopeless = waited >= SETTLING + WATCHING && !all && !waiting_helps;
-            if enough || hopeless || waited >= self.wait {
+            if enough || hopeless || waited >= self.wait.max(SETTLING + WATCHING) {
                 return Ok(());
             }
             tokio::time::sleep(TICK).await;
