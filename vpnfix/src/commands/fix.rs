@@ -93,8 +93,6 @@ fn make_plan(host: &Host, judgement: &Judgement, controls: &Controls, args: &Fix
 }
 
 fn blank(host: &Host, judgement: &Judgement, plan: &Plan, dry_run: bool) -> FixReport {
-    let mut cure: Vec<_> = judgement.findings.iter().filter_map(|finding| owner::cure(&finding.owner)).collect();
-    cure.dedup();
     FixReport {
         schema: SCHEMA.into(),
         version: VERSION.into(),
@@ -108,7 +106,7 @@ fn blank(host: &Host, judgement: &Judgement, plan: &Plan, dry_run: bool) -> FixR
         confirmations: Vec::new(),
         remaining: Vec::new(),
         rollback: None,
-        cure,
+        cure: owner::cures(&judgement.findings),
         notes: judgement.notes.clone(),
     }
 }

@@ -113,12 +113,7 @@ impl View<'_> {
             return Standing::NamespaceUnknown;
         }
         let Some(ifindex) = key.ifindex else { return Standing::Wrong };
-        let family = match watch.prefix {
-            IpNet::V4(_) => Family::V4,
-            IpNet::V6(_) => Family::V6,
-        };
-        let one_table = key.hook != Hook::FibRules;
-        if one_table && walk::hit_may_be_suppressed(self.snapshot, family, key.table, ifindex) {
+        if self.may_be_suppressed(key) {
             return Standing::Provisional;
         }
         side(watch, ifindex)
@@ -137,13 +132,16 @@ impl View<'_> {
     /// Is this lookup the outcome of a walk, as far as is known (and not one table of it)?
     #[must_use]
     pub fn is_final(&self, key: &LookupKey) -> bool {
-        let suppressible = key.hook != Hook::FibRules
-            && self.watches.get(key.watch as usize).is_some_and(|watch| {
-                let family = if watch.prefix.addr().is_ipv4() { Family::V4 } else { Family::V6 };
-                key.ifindex
-                    .is_some_and(|ifindex| walk::hit_may_be_suppressed(self.snapshot, family, key.table, ifindex))
-            });
-        key.outcome != LookupOutcome::Miss && !self.outcome_is_told_elsewhere(key) && !suppressible
+        key.outcome != LookupOutcome::Miss && !self.outcome_is_told_elsewhere(key) && !self.may_be_suppressed(key)
+    }
+
+    /// Is this one table's hit, which a rule may have discarded? The outcome of a whole walk is not.
+    fn may_be_suppressed(&self, key: &LookupKey) -> bool {
+        let watch = self.watches.get(key.watch as usize).filter(|_| key.hook != Hook::FibRules);
+        watch.zip(key.ifindex).is_some_and(|(watch, ifindex)| {
+            let family = Family::of(watch.prefix.addr());
+            walk::hit_may_be_suppressed(self.snapshot, family, key.table, ifindex)
+        })
     }
 
     /// The kernel calls `__fib_lookup` only in a namespace with custom rules; there its outcome is the authority.

@@ -1,6 +1,6 @@
 //! Who most likely put a rule there: by its shape, its table's routes and what was seen on the host.
 
-use super::finding::{Confidence, Cure, Owner};
+use super::finding::{Confidence, Cure, Finding, Owner};
 use super::model::{Rule, Snapshot, route::protocol_name};
 
 /// `FRA_PROTOCOL` of vpnfix's own rules. Not assigned to anyone else in `/etc/iproute2/rt_protos`.
@@ -75,9 +75,16 @@ fn unknown(evidence: Vec<String>) -> Owner {
     named("unknown", Confidence::Unknown, evidence)
 }
 
-/// The cure at the root for what an owner does, where one is known.
+/// The cures at the root for what findings' owners do, each once.
 #[must_use]
-pub fn cure(owner: &Owner) -> Option<Cure> {
+pub fn cures(findings: &[Finding]) -> Vec<Cure> {
+    let mut cures: Vec<Cure> = findings.iter().filter_map(|finding| cure(&finding.owner)).collect();
+    cures.dedup();
+    cures
+}
+
+/// The cure at the root for what an owner does, where one is known.
+fn cure(owner: &Owner) -> Option<Cure> {
     if owner.name != "strongSwan" {
         return None;
     }

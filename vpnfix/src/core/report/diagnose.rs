@@ -169,8 +169,6 @@ impl DiagnoseReport {
             (false, true) => HostVerdict::Healthy,
             (false, false) => HostVerdict::Misrouted,
         };
-        let mut cure: Vec<Cure> = parts.findings.iter().filter_map(|finding| owner::cure(&finding.owner)).collect();
-        cure.dedup();
         Self {
             schema: SCHEMA.into(),
             version: VERSION.into(),
@@ -187,7 +185,7 @@ impl DiagnoseReport {
             findings: parts.findings.to_vec(),
             controls: parts.controls.to_vec(),
             plan: parts.plan.map(PlanReport::from),
-            cure,
+            cure: owner::cures(parts.findings),
             notes: parts.notes.to_vec(),
         }
     }
