@@ -12,6 +12,7 @@ use crate::core::model::{Answer, Netns, Question, Rule, Snapshot};
 use crate::core::owner::Clues;
 use crate::core::plan::{self, Situation};
 use crate::core::tunnel::{self, NoSuchDevice, Tunnel};
+use crate::core::walk::Fib;
 use crate::system::netlink::{Netlink, NetlinkError, QueryThread};
 use crate::system::{clues, host, namespace};
 
@@ -94,7 +95,7 @@ impl Host {
 
     fn of(snapshot: Snapshot, settings: &Settings, only: &[IpNet]) -> Result<Self, NoSuchDevice> {
         let tunnels = tunnel::tunnels(&snapshot, &settings.tunnels)?;
-        let mut destinations = destination::destinations(&snapshot, &tunnels);
+        let mut destinations = destination::destinations(&Fib::new(&snapshot), &tunnels);
         destinations.retain(|destination| {
             only.is_empty()
                 || only.iter().any(|only| only.contains(&destination.prefix) || destination.prefix.contains(only))
@@ -122,12 +123,8 @@ impl Host {
     pub fn judge(&self, access: &Access) -> Result<Judgement, Failure> {
         let asked = judge::questions(&self.destinations);
         let answers = self.ask(access, &asked)?;
-        let case = Case {
-            snapshot: &self.snapshot,
-            tunnels: &self.tunnels,
-            destinations: &self.destinations,
-            clues: &self.clues,
-        };
+        let fib = Fib::new(&self.snapshot);
+        let case = Case { fib: &fib, tunnels: &self.tunnels, destinations: &self.destinations, clues: &self.clues };
         Ok(judge::judge(case, &asked, &answers))
     }
 
@@ -145,16 +142,17 @@ impl Host {
             connections: host::established().unwrap_or_default().into_iter().collect(),
         };
         let hijackers = plan::hijackers(&self.snapshot, findings);
-        let targets = control::controls(&self.snapshot, &self.tunnels, &self.destinations, &neighbours, &hijackers);
+        let targets =
+            control::controls(&Fib::new(&self.snapshot), &self.tunnels, &self.destinations, &neighbours, &hijackers);
         let answers = ask_controls(access, &targets)?;
         Ok(Controls { targets, answers, hijackers })
     }
 
-    /// What a plan is made from.
+    /// What a plan is made from. `fib` is that of the snapshot.
     #[must_use]
-    pub fn situation<'a>(&'a self, findings: &'a [Finding], controls: &'a Controls) -> Situation<'a> {
+    pub fn situation<'a>(&'a self, fib: &'a Fib<'a>, findings: &'a [Finding], controls: &'a Controls) -> Situation<'a> {
         Situation {
-            snapshot: &self.snapshot,
+            fib,
             tunnels: &self.tunnels,
             destinations: &self.destinations,
             findings,

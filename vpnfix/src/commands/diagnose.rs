@@ -8,6 +8,7 @@ use crate::core::finding::{Note, NoteId};
 use crate::core::plan::{self, Strategy};
 use crate::core::report::Outcome;
 use crate::core::report::diagnose::{DiagnoseReport, Parts};
+use crate::core::walk::Fib;
 use crate::render;
 
 /// Judges every tunnel destination and prints the report.
@@ -29,7 +30,8 @@ pub fn report(settings: &Settings, args: &DiagnoseArgs) -> Result<DiagnoseReport
         let host = Host::read(&access, settings, &args.to).await?;
         let mut judgement = host.judge(&access)?;
         let controls = host.controls(&access, &judgement.findings)?;
-        let plan = plan::plan(host.situation(&judgement.findings, &controls), Strategy::Auto, None);
+        let fib = Fib::new(&host.snapshot);
+        let plan = plan::plan(host.situation(&fib, &judgement.findings, &controls), Strategy::Auto, None);
         let plan = match plan {
             Ok(plan) => Some(plan).filter(|_| !judgement.findings.is_empty()),
             Err(error) => {

@@ -23,6 +23,7 @@ use crate::core::plan::{self, Plan};
 use crate::core::report::diagnose::PlanReport;
 use crate::core::report::fix::{Difference, FixReport, Rollback, SCHEMA};
 use crate::core::report::{Outcome, VERSION};
+use crate::core::walk::Fib;
 use crate::render;
 use crate::system::bpf::{self, Request, Tracer};
 use crate::system::probe::{Probe, ProbeTarget};
@@ -82,7 +83,8 @@ pub fn lock(netns: &Netns) -> Result<Lock, Failure> {
 }
 
 fn make_plan(host: &Host, judgement: &Judgement, controls: &Controls, args: &FixArgs) -> Result<Plan, Failure> {
-    let situation = host.situation(&judgement.findings, controls);
+    let fib = Fib::new(&host.snapshot);
+    let situation = host.situation(&fib, &judgement.findings, controls);
     plan::plan(situation, args.strategy.into(), args.priority).map_err(|error| {
         let failure = Failure::of("plan the repair", &error);
         match error.free_priority() {
@@ -139,7 +141,7 @@ impl<'a> Repair<'a> {
         let watches = live::watches(&host.destinations, &[]);
         let tracer = attach::attach(&Request {
             watches: watches.iter().map(|watch| watch.prefix).collect(),
-            holes: destination::holes(&host.snapshot, &host.destinations),
+            holes: destination::holes(&Fib::new(&host.snapshot), &host.destinations),
             query_thread: Some(access.queries.thread_id()),
             probe: probe.as_ref().map(|probe| bpf::Probe { thread: probe.thread_id(), icmp_id: probe.icmp_id() }),
             log_level: settings.kernel_log,
@@ -212,8 +214,8 @@ impl<'a> Repair<'a> {
         differences.extend(self.still_wrong(&judgement).map(not_repaired));
         let after = ask_controls(self.access, &self.controls.targets)?;
         for ((target, before), after) in self.controls.targets.iter().zip(&self.controls.answers).zip(&after) {
-            let (snapshot, tunnels) = (&self.host.snapshot, &self.host.tunnels);
-            let spoiled = control::compare(snapshot, tunnels, &self.controls.hijackers, target, before, after);
+            let (fib, tunnels) = (&Fib::new(&self.host.snapshot), &self.host.tunnels);
+            let spoiled = control::compare(fib, tunnels, &self.controls.hijackers, target, before, after);
             differences.extend(spoiled.map(|spoiled| Difference {
                 name: spoiled.name,
                 destination: Some(spoiled.destination),

@@ -20,6 +20,7 @@ use crate::core::report::trace::{HookReport, SCHEMA, Start, TraceLine, Watched};
 use crate::core::report::{Outcome, VERSION};
 use crate::core::story::{Teller, WallClock};
 use crate::core::walk;
+use crate::core::walk::Fib;
 use crate::render;
 use crate::system::bpf::{Request, Tracer};
 use crate::system::host;
@@ -56,7 +57,7 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
 
 /// What to watch, and the holes in it. With `--all` the holes are watched too, though nothing is judged there.
 fn watched(host: &Host, args: &TraceArgs) -> Result<(Vec<Watch>, Vec<IpNet>), Failure> {
-    let holes = destination::holes(&host.snapshot, &host.destinations);
+    let holes = destination::holes(&Fib::new(&host.snapshot), &host.destinations);
     if args.all {
         let everything = Family::ALL.map(walk::everything);
         let only_watched: Vec<IpNet> = everything.into_iter().chain(holes).collect();
@@ -206,8 +207,11 @@ impl Session<'_> {
         let added = live::rebind(&mut self.watches, &self.host.destinations);
         if added > 0 {
             let further: Vec<IpNet> = self.watches.iter().rev().take(added).rev().map(|watch| watch.prefix).collect();
-            let holes =
-                if args.all { Vec::new() } else { destination::holes(&self.host.snapshot, &self.host.destinations) };
+            let holes = if args.all {
+                Vec::new()
+            } else {
+                destination::holes(&Fib::new(&self.host.snapshot), &self.host.destinations)
+            };
             self.tracer
                 .watch_too(&further, &holes)
                 .map_err(|error| attach::bpf_failure("watch further prefixes", &error))?;

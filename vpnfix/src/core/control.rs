@@ -7,7 +7,7 @@ use super::finding::ControlReport;
 use super::model::{Answer, Family, Question, Reply, RouteKind, Rule, Snapshot, TABLE_MAIN};
 use super::owner::VPNFIX_PROTOCOL;
 use super::tunnel::Tunnel;
-use super::walk::{self, Flow};
+use super::walk::{self, Fib, Flow};
 
 /// An address to ask about before and after a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,12 +68,13 @@ const OFF_LINK: [IpAddr; 2] =
 /// Every control target of the host (design §4).
 #[must_use]
 pub fn controls(
-    snapshot: &Snapshot,
+    fib: &Fib<'_>,
     tunnels: &[Tunnel],
     destinations: &[Destination],
     neighbours: &Neighbours,
     hijackers: &[Rule],
 ) -> Vec<Control> {
+    let snapshot = fib.snapshot();
     let mut controls = Controls::default();
     for (name, address) in SERVICES {
         if let Ok(address) = address.parse() {
@@ -99,7 +100,7 @@ pub fn controls(
     for address in OFF_LINK {
         controls.add(Freedom::MayComeHome, "internet", Question::plain(address));
     }
-    for (name, question) in children(snapshot, destinations, hijackers) {
+    for (name, question) in children(fib, destinations, hijackers) {
         controls.add(Freedom::Fixed, name, question);
     }
     for (name, question) in of_sources(snapshot) {
@@ -132,15 +133,15 @@ fn default_gateways(snapshot: &Snapshot) -> impl Iterator<Item = IpAddr> {
 
 /// Non-default routes of the hijackers' tables: policy-based children live there. A route as wide as a tunnel's
 /// destination, or wider, is the hijack itself.
-fn children(snapshot: &Snapshot, destinations: &[Destination], hijackers: &[Rule]) -> Vec<(String, Question)> {
+fn children(fib: &Fib<'_>, destinations: &[Destination], hijackers: &[Rule]) -> Vec<(String, Question)> {
     let mut found = Vec::new();
     for rule in hijackers {
         let Some(table) = rule.table() else { continue };
-        for route in snapshot.table(rule.family, table) {
+        for route in fib.snapshot().table(rule.family, table) {
             let hijacks = destinations.iter().any(|destination| {
                 route.destination.contains(&destination.prefix) || route.destination.contains(&destination.address)
             });
-            let address = destination::sample(snapshot, route.destination);
+            let address = destination::sample(fib, route.destination);
             if let Some(address) = address.filter(|_| !hijacks && route.kind == RouteKind::Unicast) {
                 let question = Question { source: route.preferred_source, ..Question::plain(address) };
                 found.push((format!("route {} of table {table}", route.destination), question));
@@ -197,7 +198,7 @@ pub struct Spoiled {
 /// control has the freedom.
 #[must_use]
 pub fn compare(
-    snapshot: &Snapshot,
+    fib: &Fib<'_>,
     tunnels: &[Tunnel],
     hijackers: &[Rule],
     control: &Control,
@@ -208,8 +209,9 @@ pub fn compare(
     if was == is {
         return None;
     }
-    let name_of = |index: Option<u32>| index.map_or_else(|| "unreachable".into(), |index| snapshot.device_name(index));
-    let home = home(snapshot, hijackers, control);
+    let name_of =
+        |index: Option<u32>| index.map_or_else(|| "unreachable".into(), |index| fib.snapshot().device_name(index));
+    let home = home(fib, hijackers, control);
     let is_tunnel = tunnels.iter().any(|tunnel| Some(tunnel.ifindex) == is);
     let came_home = is.is_some() && home.contains(&is);
     let may = match control.freedom {
@@ -229,19 +231,16 @@ pub fn compare(
 }
 
 /// The devices that the control would leave by if the hijackers were not there.
-fn home(snapshot: &Snapshot, hijackers: &[Rule], control: &Control) -> Vec<Option<u32>> {
-    let mut without = snapshot.clone();
-    without.rules.retain(|rule| !hijackers.contains(rule));
-    match walk::walk(&without, &[], &Flow::from(&control.question)) {
-        walk::End::Route { route, .. } => route.nexthops.iter().map(|nexthop| nexthop.ifindex).collect(),
-        _ => Vec::new(),
-    }
+fn home(fib: &Fib<'_>, hijackers: &[Rule], control: &Control) -> Vec<Option<u32>> {
+    let flow = Flow::from(&control.question);
+    let policy = fib.policy(flow.family()).without(|rule| hijackers.contains(rule));
+    walk::walk(fib, &policy, &flow).devices().into_iter().map(Some).collect()
 }
 
 /// Which controls would be drawn into a tunnel that they may not enter if these rules stood?
 #[must_use]
 pub fn drawn_into_tunnel<'a>(
-    snapshot: &Snapshot,
+    fib: &Fib<'_>,
     tunnels: &[Tunnel],
     hijackers: &[Rule],
     controls: &'a [Control],
@@ -252,9 +251,10 @@ pub fn drawn_into_tunnel<'a>(
         .iter()
         .filter(|control| {
             let flow = Flow::from(&control.question);
-            let Some(tunnel) = entered(&walk::walk(snapshot, rules, &flow)) else { return false };
-            let was_in = entered(&walk::walk(snapshot, &[], &flow)).is_some();
-            let comes_home = || home(snapshot, hijackers, control).contains(&Some(tunnel));
+            let policy = fib.policy(flow.family());
+            let Some(tunnel) = entered(&walk::walk(fib, &policy.with(rules), &flow)) else { return false };
+            let was_in = entered(&walk::walk(fib, &policy, &flow)).is_some();
+            let comes_home = || home(fib, hijackers, control).contains(&Some(tunnel));
             !was_in && (control.freedom != Freedom::MayComeHome || !comes_home())
         })
         .collect()

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::model::{Family, Question, Route, RouteKind, Snapshot, TABLE_LOCAL};
+use super::model::{Family, Route, RouteKind, TABLE_LOCAL};
 use super::tunnel::{Inside, Tunnel};
-use super::walk::{self, Flow};
+use super::walk::{self, Fib, Flow, Found};
 
 /// A prefix whose traffic should go through a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +45,13 @@ const LINK_LOCAL_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0)
 
 /// All destinations of the tunnels, inside prefixes first, then by prefix.
 #[must_use]
-pub fn destinations(snapshot: &Snapshot, tunnels: &[Tunnel]) -> Vec<Destination> {
+pub fn destinations(fib: &Fib<'_>, tunnels: &[Tunnel]) -> Vec<Destination> {
     let mut found: Vec<Destination> = tunnels
         .iter()
-        .flat_map(|tunnel| tunnel.inside.iter().filter_map(|inside| inside_destination(snapshot, tunnel, inside)))
+        .flat_map(|tunnel| tunnel.inside.iter().filter_map(|inside| inside_destination(fib, tunnel, inside)))
         .collect();
-    for route in &snapshot.routes {
-        if let Some(destination) = routed_destination(snapshot, tunnels, route)
+    for route in &fib.snapshot().routes {
+        if let Some(destination) = routed_destination(fib, tunnels, route)
             && !found.iter().any(|other| other.prefix == destination.prefix && other.table == destination.table)
         {
             found.push(destination);
@@ -66,8 +66,8 @@ pub fn destinations(snapshot: &Snapshot, tunnels: &[Tunnel]) -> Vec<Destination>
 }
 
 /// The inside prefix; one with no known peer and more than own addresses in it is asked about by a sample.
-fn inside_destination(snapshot: &Snapshot, tunnel: &Tunnel, inside: &Inside) -> Option<Destination> {
-    let address = inside.peer.or_else(|| samples(inside.prefix).find(|address| !is_own(snapshot, *address)))?;
+fn inside_destination(fib: &Fib<'_>, tunnel: &Tunnel, inside: &Inside) -> Option<Destination> {
+    let address = inside.peer.or_else(|| samples(inside.prefix).find(|address| !fib.is_own(*address)))?;
     Some(Destination {
         class: Class::Inside,
         prefix: inside.prefix,
@@ -81,7 +81,7 @@ fn inside_destination(snapshot: &Snapshot, tunnel: &Tunnel, inside: &Inside) -> 
 }
 
 /// A route of the tunnel's table that sends its prefix through a tunnel, if it is the table's choice for that prefix.
-fn routed_destination(snapshot: &Snapshot, tunnels: &[Tunnel], route: &Route) -> Option<Destination> {
+fn routed_destination(fib: &Fib<'_>, tunnels: &[Tunnel], route: &Route) -> Option<Destination> {
     if route.kind != RouteKind::Unicast || is_multicast_or_link_local(route.destination) {
         return None;
     }
@@ -89,8 +89,8 @@ fn routed_destination(snapshot: &Snapshot, tunnels: &[Tunnel], route: &Route) ->
         tunnels.iter().filter(|tunnel| tunnel.table == route.table && route.leaves_by(tunnel.ifindex)).collect();
     let first = through.first()?;
     let address = samples(route.destination).find(|address| {
-        let flow = Flow::from(&Question::plain(*address));
-        !is_own(snapshot, *address) && walk::lookup(snapshot, route.table, &flow) == Some(route)
+        let found = walk::lookup(fib, route.table, &Flow::plain(*address));
+        !fib.is_own(*address) && matches!(found, Found::Route { route: best, .. } if best == route)
     })?;
     let beside = route.nexthops.iter().filter_map(|nexthop| nexthop.ifindex);
     let mut devices: Vec<u32> = through.iter().map(|tunnel| tunnel.ifindex).collect();
@@ -114,14 +114,10 @@ fn routed_destination(snapshot: &Snapshot, tunnels: &[Tunnel], route: &Route) ->
     })
 }
 
-fn is_own(snapshot: &Snapshot, address: IpAddr) -> bool {
-    snapshot.addresses.iter().any(|own| own.local == address)
-}
-
 /// An address that stands for a prefix, none of the host's own.
 #[must_use]
-pub fn sample(snapshot: &Snapshot, prefix: IpNet) -> Option<IpAddr> {
-    samples(prefix).find(|address| !is_own(snapshot, *address))
+pub fn sample(fib: &Fib<'_>, prefix: IpNet) -> Option<IpAddr> {
+    samples(prefix).find(|address| !fib.is_own(*address))
 }
 
 /// Multicast and IPv6 link-local prefixes lie on every interface; no rule or route moves them.
@@ -190,8 +186,9 @@ fn spread(span: u128) -> impl Iterator<Item = u128> {
 /// More specific prefixes inside the destinations whose traffic is not the tunnels': routes of the same table by other
 /// devices, and the host's own addresses and broadcasts. The kernel side leaves their lookups out.
 #[must_use]
-pub fn holes(snapshot: &Snapshot, destinations: &[Destination]) -> Vec<IpNet> {
-    let mut holes: Vec<IpNet> = snapshot
+pub fn holes(fib: &Fib<'_>, destinations: &[Destination]) -> Vec<IpNet> {
+    let mut holes: Vec<IpNet> = fib
+        .snapshot()
         .routes
         .iter()
         .filter(|route| {
@@ -219,7 +216,7 @@ fn is_tunnels(route: &Route, tunnel: u32) -> bool {
 mod tests {
     use super::*;
     use crate::core::fixture::{link, route};
-    use crate::core::model::{LinkKind, TABLE_MAIN};
+    use crate::core::model::{LinkKind, Snapshot, TABLE_MAIN};
 
     fn tunnel() -> Tunnel {
         Tunnel {
@@ -262,7 +259,7 @@ mod tests {
 
     #[test]
     fn destinations_are_the_inside_prefix_and_what_main_sends_through_the_tunnel() {
-        let found = destinations(&snapshot(), &[tunnel()]);
+        let found = destinations(&Fib::new(&snapshot()), &[tunnel()]);
         let told: Vec<(Class, String, String)> =
             found.iter().map(|d| (d.class, d.prefix.to_string(), d.address.to_string())).collect();
         assert_eq!(
@@ -278,14 +275,14 @@ mod tests {
     #[test]
     fn holes_are_what_goes_elsewhere() {
         let snapshot = snapshot();
-        let found = holes(&snapshot, &destinations(&snapshot, &[tunnel()]));
+        let found = holes(&Fib::new(&snapshot), &destinations(&Fib::new(&snapshot), &[tunnel()]));
         let told: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(told, ["10.0.0.0/24", "10.0.0.1/32", "169.254.55.54/32", "169.254.55.55/32"]);
     }
 
     #[test]
     fn link_local_service_addresses_are_never_steered() {
-        let mut wide = destinations(&snapshot(), &[tunnel()]).remove(1);
+        let mut wide = destinations(&Fib::new(&snapshot()), &[tunnel()]).remove(1);
         wide.prefix = "169.254.0.0/16".parse().expect("a prefix");
         assert!(!may_steer(&wide));
         wide.prefix = "10.0.0.0/8".parse().expect("a prefix");
@@ -297,6 +294,6 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.routes.push(Route { metric: 10, ..route(TABLE_MAIN, "172.16.0.0/12", 3) });
         snapshot.routes.push(route(TABLE_MAIN, "172.16.0.0/12", 4));
-        assert_eq!(destinations(&snapshot, &[tunnel()]).len(), 2);
+        assert_eq!(destinations(&Fib::new(&snapshot), &[tunnel()]).len(), 2);
     }
 }

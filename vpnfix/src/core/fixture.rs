@@ -1,10 +1,10 @@
 //! Hosts for unit tests: the incident's gateway, and pieces to change it with.
 
 use super::model::{
-    Address, Answer, Arrival, Family, Link, LinkCounters, LinkKind, Nexthop, Question, Reply, Route, RouteKind, Rule,
-    Snapshot, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
+    Address, Answer, Arrival, DeviceSettings, Family, Link, LinkCounters, LinkKind, Nexthop, Preference, Question,
+    Reply, Route, RouteKind, Rule, Snapshot, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
 };
-use super::walk::{self, End, Flow};
+use super::walk::{self, End, Fib, Flow};
 
 /// Index of the loopback device.
 pub const LO: u32 = 1;
@@ -27,6 +27,7 @@ pub fn link(index: u32, name: &str, kind: LinkKind) -> Link {
         master: None,
         group: 0,
         counters: LinkCounters::default(),
+        settings: DeviceSettings::default(),
     }
 }
 
@@ -46,6 +47,7 @@ pub fn route(table: u32, destination: &str, ifindex: u32) -> Route {
         preferred_source: None,
         nexthops: vec![Nexthop { ifindex: Some(ifindex), ..Nexthop::default() }],
         nexthop_object: None,
+        preference: Preference::Medium,
     }
 }
 
@@ -114,12 +116,13 @@ pub fn address(ifindex: u32, local: &str, prefix_length: u8) -> Address {
 /// What a kernel with this state would answer, as far as the engine knows.
 pub fn answer(snapshot: &Snapshot, question: &Question) -> Answer {
     let flow = Flow::from(question);
-    let end = walk::walk(snapshot, &[], &flow);
+    let fib = Fib::new(snapshot);
+    let end = walk::walk(&fib, &fib.policy(flow.family()), &flow);
     let (reply, entry) = match end {
-        End::Route { rule, route } => {
-            let nexthop = route.nexthops.first().cloned().unwrap_or_default();
+        End::Route { table, route, nexthops, .. } => {
+            let nexthop = nexthops.first().copied().cloned().unwrap_or_default();
             let arrival = Arrival {
-                table: rule.table().unwrap_or(0),
+                table,
                 ifindex: nexthop.ifindex.unwrap_or(0),
                 gateway: nexthop.gateway,
                 source: question.source,
@@ -127,8 +130,12 @@ pub fn answer(snapshot: &Snapshot, question: &Question) -> Answer {
             };
             (Reply::Arrives(arrival), Some(route.clone()))
         }
-        End::RefusedByRule(_) => (Reply::Refused(101), None),
-        End::NoRoute | End::Undecided(_) => (Reply::Refused(101), None),
+        End::AssumedOnLink(ifindex) => {
+            let arrival = Arrival { table: 0, ifindex, gateway: None, source: question.source, local: false };
+            (Reply::Arrives(arrival), None)
+        }
+        End::RefusedByRoute { route, .. } => (Reply::Refused(113), Some(route.clone())),
+        End::RefusedByRule(_) | End::NoRoute | End::Undecided { .. } => (Reply::Refused(101), None),
     };
     Answer { question: question.clone(), reply, entry }
 }

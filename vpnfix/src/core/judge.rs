@@ -2,10 +2,10 @@
 
 use super::destination::{Class, Destination};
 use super::finding::{Actual, Expected, Finding, NamedRule, Note, NoteId, Reason, Severity, Variant};
-use super::model::{Answer, Question, Reply, Route, RouteKind, Rule, Snapshot, route::protocol_name};
+use super::model::{Answer, Question, Reply, Rule, Snapshot, route::protocol_name};
 use super::owner::{self, Clues};
 use super::tunnel::Tunnel;
-use super::walk::{self, End, Flow, Match};
+use super::walk::{self, End, Fib, Flow, Match};
 
 mod notes;
 
@@ -74,7 +74,7 @@ pub struct Judgement {
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
     /// The host.
-    pub snapshot: &'a Snapshot,
+    pub fib: &'a Fib<'a>,
     /// Its tunnels.
     pub tunnels: &'a [Tunnel],
     /// What belongs into them.
@@ -141,10 +141,10 @@ fn finding(
     answer: &Answer,
     right_when_bound: bool,
 ) -> Finding {
-    let snapshot = case.snapshot;
+    let snapshot = case.fib.snapshot();
     let tunnel = case.tunnels.iter().find(|tunnel| Some(&tunnel.ifindex) == destination.tunnels.first());
     let device = destination.tunnels.first().map_or_else(String::new, |index| snapshot.device_name(*index));
-    let (reason, rule) = cause(snapshot, destination, tunnel, variant, answer);
+    let (reason, rule) = cause(case.fib, destination, tunnel, variant, answer);
     let in_the_clear = matches!(&answer.reply, Reply::Arrives(arrival)
         if !arrival.local && case.tunnels.iter().all(|tunnel| tunnel.ifindex != arrival.ifindex));
     let severity = if in_the_clear && variant != Variant::Reverse { Severity::Critical } else { Severity::Error };
@@ -205,25 +205,25 @@ pub fn refusal(errno: i32) -> &'static str {
 
 /// Why the answer is what it is, and the rule that decided it.
 fn cause<'a>(
-    snapshot: &'a Snapshot,
+    fib: &Fib<'a>,
     destination: &Destination,
     tunnel: Option<&Tunnel>,
     variant: Variant,
     answer: &Answer,
 ) -> (Reason, Option<&'a Rule>) {
     let flow = Flow::from(&answer.question);
-    let end = walk::walk(snapshot, &[], &flow);
+    let end = walk::walk(fib, &fib.policy(flow.family()), &flow);
     match &answer.reply {
         _ if variant == Variant::Reverse => (Reason::ReversePath, None),
         Reply::Refused(_) => match end {
             End::RefusedByRule(rule) => (Reason::UnreachableRule, Some(rule)),
-            End::Route { rule, route } if refuses(route) => (Reason::UnreachableRoute, Some(rule)),
+            End::RefusedByRoute { rule, .. } => (Reason::UnreachableRoute, Some(rule)),
             End::NoRoute if tunnel.is_some_and(|tunnel| !tunnel.up) => (Reason::TunnelDown, None),
             End::NoRoute => (Reason::NoRoute, None),
-            End::Route { .. } | End::Undecided(_) => (Reason::Unexplained, None),
+            End::Route { .. } | End::Undecided { .. } | End::AssumedOnLink(_) => (Reason::Unexplained, None),
         },
         Reply::Arrives(arrival) => {
-            let rule = rule_to_table(snapshot, &end, &flow, arrival.table);
+            let rule = rule_to_table(fib, &end, &flow, arrival.table);
             let reason = if tunnel.is_some_and(|tunnel| !tunnel.up) {
                 Reason::TunnelDown
             } else if arrival.table == destination.table {
@@ -238,34 +238,32 @@ fn cause<'a>(
 
 /// The rule that led to the table which the kernel says it used: the engine's where both agree, else the first that
 /// looks the table up and may match.
-fn rule_to_table<'a>(snapshot: &'a Snapshot, end: &End<'a>, flow: &Flow, table: u32) -> Option<&'a Rule> {
+fn rule_to_table<'a>(fib: &Fib<'a>, end: &End<'a>, flow: &Flow, table: u32) -> Option<&'a Rule> {
     if let End::Route { rule, .. } = end
         && rule.table() == Some(table)
     {
         return Some(rule);
     }
-    snapshot
+    fib.snapshot()
         .rules_of(flow.family())
-        .find(|rule| rule.table() == Some(table) && walk::matches(snapshot, rule, flow) != Match::No)
-}
-
-fn refuses(route: &Route) -> bool {
-    matches!(route.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit)
+        .find(|rule| rule.table() == Some(table) && !matches!(walk::matches(fib, rule, flow), Match::No(_)))
 }
 
 /// The engine and the kernel should agree on the plain question; where they do not, it is said.
 fn disagreement(case: Case<'_>, answered: &[(Variant, &Answer)]) -> Option<Note> {
     let (_, answer) = answered.iter().find(|(variant, _)| *variant == Variant::Plain)?;
     let flow = Flow::from(&answer.question);
-    let end = walk::walk(case.snapshot, &[], &flow);
+    let end = walk::walk(case.fib, &case.fib.policy(flow.family()), &flow);
     let agree = match (&end, &answer.reply) {
-        (End::Undecided(_), _) => true,
-        (End::Route { rule, route }, Reply::Arrives(arrival)) => {
-            (rule.l3mdev || rule.table() == Some(arrival.table)) && (arrival.local || route.leaves_by(arrival.ifindex))
+        (End::Undecided { .. }, _) => true,
+        (End::Route { table, .. }, Reply::Arrives(arrival)) => {
+            *table == arrival.table && (arrival.local || end.leaves_by(arrival.ifindex))
         }
-        (End::Route { route, .. }, Reply::Refused(_)) => refuses(route),
-        (End::RefusedByRule(_) | End::NoRoute, Reply::Refused(_)) => true,
-        (End::RefusedByRule(_) | End::NoRoute, Reply::Arrives(_)) => false,
+        (End::AssumedOnLink(device), Reply::Arrives(arrival)) => arrival.ifindex == *device,
+        (End::Route { .. } | End::AssumedOnLink(_), Reply::Refused(_)) => false,
+        (End::RefusedByRule(_) | End::RefusedByRoute { .. } | End::NoRoute, reply) => {
+            matches!(reply, Reply::Refused(_))
+        }
     };
     (!agree).then(|| Note {
         id: NoteId::EngineDisagrees,

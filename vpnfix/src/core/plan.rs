@@ -8,10 +8,10 @@ use thiserror::Error;
 use super::control::{self, Control};
 use super::destination::{Class, Destination, may_steer};
 use super::finding::{Finding, Reason};
-use super::model::{Family, Question, Rule, Snapshot, TABLE_MAIN};
+use super::model::{Family, Rule, Snapshot, TABLE_MAIN};
 use super::owner::VPNFIX_PROTOCOL;
 use super::tunnel::Tunnel;
-use super::walk::{self, Flow};
+use super::walk::{self, Fib, Flow};
 use places::Places;
 
 mod places;
@@ -124,7 +124,7 @@ impl PlanError {
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
     /// The host.
-    pub snapshot: &'a Snapshot,
+    pub fib: &'a Fib<'a>,
     /// Its tunnels.
     pub tunnels: &'a [Tunnel],
     /// What belongs into them.
@@ -179,11 +179,11 @@ fn is_meant(rule: &Rule, finding: &Finding) -> bool {
 pub fn plan(situation: Situation<'_>, strategy: Strategy, priority: Option<u32>) -> Result<Plan, PlanError> {
     let mut plan =
         Plan { strategy, steps: Vec::new(), satisfied: Vec::new(), repairs: Vec::new(), left_out: Vec::new() };
-    let hijackers = hijackers(situation.snapshot, situation.findings);
+    let hijackers = hijackers(situation.fib.snapshot(), situation.findings);
     for family in Family::ALL {
         let of_family: Vec<&Rule> = hijackers.iter().filter(|rule| rule.family == family).collect();
         if let Some(first) = of_family.first() {
-            let places = Places { snapshot: situation.snapshot, hijacker: first, asked: priority };
+            let places = Places { snapshot: situation.fib.snapshot(), hijacker: first, asked: priority };
             plan_family(situation, strategy, &of_family, places, &mut plan)?;
         }
     }
@@ -254,7 +254,8 @@ fn wrong_destinations<'a>(situation: Situation<'a>, family: Family) -> Vec<(usiz
                 && destination.table == TABLE_MAIN
                 && may_steer(destination)
                 && situation.findings.iter().any(|finding| {
-                    is_of(situation.snapshot, finding, destination) && is_curable(situation.snapshot, finding)
+                    is_of(situation.fib.snapshot(), finding, destination)
+                        && is_curable(situation.fib.snapshot(), finding)
                 })
         })
         .collect()
@@ -292,7 +293,8 @@ fn place(situation: Situation<'_>, index: usize, rule: Rule, what: &str, plan: &
         plan.left_out.push(LeftOut { prefix: destination.prefix, why });
         return;
     }
-    let names: Vec<String> = destination.tunnels.iter().map(|index| situation.snapshot.device_name(*index)).collect();
+    let names: Vec<String> =
+        destination.tunnels.iter().map(|index| situation.fib.snapshot().device_name(*index)).collect();
     add(situation, rule, format!("{what} {} belongs to {}", destination.prefix, names.join(" and ")), plan);
     if !plan.repairs.contains(&index) {
         plan.repairs.push(index);
@@ -301,22 +303,24 @@ fn place(situation: Situation<'_>, index: usize, rule: Rule, what: &str, plan: &
 
 /// Why a rule for a destination would not do, or would do harm.
 fn objection(situation: Situation<'_>, destination: &Destination, rule: &Rule) -> Option<String> {
-    let Situation { snapshot, tunnels, findings, controls, .. } = situation;
+    let Situation { fib, tunnels, findings, controls, .. } = situation;
     let rules = std::slice::from_ref(rule);
-    let drawn = control::drawn_into_tunnel(snapshot, tunnels, &hijackers(snapshot, findings), controls, rules);
+    let drawn = control::drawn_into_tunnel(fib, tunnels, &hijackers(fib.snapshot(), findings), controls, rules);
     if let Some(control) = drawn.first() {
         return Some(format!("it would draw {} ({}) into the tunnel", control.name, control.question.destination));
     }
-    let end = walk::walk(snapshot, rules, &Flow::from(&Question::plain(destination.address)));
+    let flow = Flow::plain(destination.address);
+    let end = walk::walk(fib, &fib.policy(flow.family()).with(rules), &flow);
     let arrives = destination.tunnels.iter().any(|tunnel| end.leaves_by(*tunnel));
-    let told = arrives || matches!(end, walk::End::Undecided(_));
+    let told = arrives || end.is_undecided();
     (!told).then(|| "table main itself leads elsewhere, so no rule into it helps".into())
 }
 
 /// Adds a step, unless a rule of the same effect stands where the step's would, or anywhere before the hijacker.
 fn add(situation: Situation<'_>, rule: Rule, why: String, plan: &mut Plan) {
     let existing = situation
-        .snapshot
+        .fib
+        .snapshot()
         .rules_of(rule.family)
         .find(|other| other.same_effect_anywhere(&rule) && other.priority <= rule.priority);
     match existing {
@@ -331,7 +335,7 @@ fn add(situation: Situation<'_>, rule: Rule, why: String, plan: &mut Plan) {
 /// of others stands (they could be overtaken) and the hijacker's tables hold nothing but default routes (anything else
 /// there is a decision that somebody wanted).
 fn main_first_is_harmless(situation: Situation<'_>, hijackers: &[&Rule], priority: u32) -> bool {
-    let snapshot = situation.snapshot;
+    let snapshot = situation.fib.snapshot();
     let Some(family) = hijackers.first().map(|rule| rule.family) else { return false };
     let no_others = snapshot
         .rules_of(family)
@@ -341,7 +345,8 @@ fn main_first_is_harmless(situation: Situation<'_>, hijackers: &[&Rule], priorit
     });
     let rule = main_first_rule(family, priority);
     let all_hijackers = self::hijackers(snapshot, situation.findings);
-    let drawn = control::drawn_into_tunnel(snapshot, situation.tunnels, &all_hijackers, situation.controls, &[rule]);
+    let drawn =
+        control::drawn_into_tunnel(situation.fib, situation.tunnels, &all_hijackers, situation.controls, &[rule]);
     // It would steer what is never steered, too.
     let all_steerable =
         situation.destinations.iter().all(|destination| destination.class == Class::Default || may_steer(destination));
@@ -351,12 +356,12 @@ fn main_first_is_harmless(situation: Situation<'_>, hijackers: &[&Rule], priorit
 /// Says of each destination with a finding that the plan does not repair why it does not.
 fn leave_out_incurable(situation: Situation<'_>, plan: &mut Plan) {
     for (index, destination) in situation.destinations.iter().enumerate() {
-        let finding = situation.findings.iter().find(|finding| is_of(situation.snapshot, finding, destination));
+        let finding = situation.findings.iter().find(|finding| is_of(situation.fib.snapshot(), finding, destination));
         let Some(finding) = finding.filter(|_| !plan.repairs.contains(&index)) else { continue };
         if plan.left_out.iter().any(|left| left.prefix == finding.prefix) {
             continue;
         }
-        let why = why_not(situation.snapshot, finding, destination);
+        let why = why_not(situation.fib.snapshot(), finding, destination);
         plan.left_out.push(LeftOut { prefix: finding.prefix, why: why.into() });
     }
 }

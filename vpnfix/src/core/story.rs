@@ -5,7 +5,7 @@ use time::macros::format_description;
 
 use super::finding::Confidence;
 use super::live::{Standing, Verdict, Verdicts, View};
-use super::model::{Family, Question};
+use super::model::Family;
 use super::observation::{
     FlowSeen, LookupKey, LookupOutcome, LookupSeen, Observation, PacketKey, PacketSeen, Task, TcpSeen, Totals,
 };
@@ -15,7 +15,7 @@ use super::report::trace::{
     Before, Counted, DestinationCount, EgressLine, FlowReport, LookupCount, LookupLine, LookupResult, PacketCount,
     PrefixVerdict, SCHEMA, Summary, TaskReport, TcpLine, TraceLine, VerdictLine,
 };
-use super::walk::{self, Flow, Match};
+use super::walk::{self, Fib, Flow, Match};
 
 /// The distance from the kernel's monotonic clock to the wall clock, taken once so that all times of a trace agree.
 #[derive(Clone, Copy, Debug, Default)]
@@ -325,14 +325,15 @@ fn rule_of(view: &View<'_>, clues: &Clues, seen: &LookupSeen) -> (Option<String>
         protocol: seen.flow.protocol,
         source_port: seen.flow.source_port,
         destination_port: seen.flow.destination_port,
-        ..Flow::from(&Question::plain(seen.flow.destination))
+        ..Flow::plain(seen.flow.destination)
     };
-    let end = walk::walk(view.snapshot, &[], &flow);
+    let fib = Fib::new(view.snapshot);
+    let end = walk::walk(&fib, &fib.policy(flow.family()), &flow);
     let refused = matches!(seen.key.outcome, LookupOutcome::Refused(_));
     let rule = match end.rule() {
         Some(rule) if refused || rule.table() == Some(seen.key.table) => Some(rule),
         _ => view.snapshot.rules_of(Family::of(seen.flow.destination)).find(|rule| {
-            rule.table() == Some(seen.key.table) && walk::matches(view.snapshot, rule, &flow) != Match::No
+            rule.table() == Some(seen.key.table) && !matches!(walk::matches(&fib, rule, &flow), Match::No(_))
         }),
     };
     let owner = owner::owner(view.snapshot, clues, rule);

@@ -6,26 +6,26 @@ use super::Case;
 use crate::core::destination::{self, Destination};
 use crate::core::finding::{Note, NoteId};
 use crate::core::model::rule::table_word;
-use crate::core::model::{Family, Question, RouteKind, Rule, Snapshot, TABLE_LOCAL, TABLE_MAIN};
+use crate::core::model::{Family, Ports, RouteKind, Rule, Snapshot, TABLE_LOCAL, TABLE_MAIN};
 use crate::core::owner::VPNFIX_PROTOCOL;
 use crate::core::tunnel::Tunnel;
-use crate::core::walk::{self, End, Flow};
+use crate::core::walk::{self, End, Fib, Flow};
 
 /// All notes about a host.
 pub(super) fn notes(case: Case<'_>) -> Vec<Note> {
     let mut notes = Vec::new();
     for family in Family::ALL {
-        for rule in case.snapshot.rules_of(family).filter(|rule| !rule.is_kernel_default()) {
-            notes.extend(empty_table(case.snapshot, rule));
+        for rule in case.fib.snapshot().rules_of(family).filter(|rule| !rule.is_kernel_default()) {
+            notes.extend(empty_table(case.fib.snapshot(), rule));
             notes.extend(selective_rule(case, rule));
             notes.extend(helpful_rule(case, rule));
         }
     }
     // All of them, not only those that were asked about.
-    let all = destination::destinations(case.snapshot, case.tunnels);
+    let all = destination::destinations(case.fib, case.tunnels);
     notes.extend(case.tunnels.iter().filter_map(|tunnel| lone_tunnel(&all, tunnel)));
     for destination in case.destinations {
-        notes.extend(parts_elsewhere(case.snapshot, destination));
+        notes.extend(parts_elsewhere(case.fib, destination));
         notes.extend(mixed_multipath(case, destination));
     }
     notes
@@ -71,7 +71,7 @@ fn selective_rule(case: Case<'_>, rule: &Rule) -> Option<Note> {
         .iter()
         .filter(|destination| Family::of(destination.address) == rule.family)
         .filter(|destination| {
-            let end = walk::walk(case.snapshot, &[], &flow_of(case.snapshot, rule, destination));
+            let end = walk::walk(case.fib, &case.fib.policy(rule.family), &flow_of(case.fib, rule, destination));
             end.rule() == Some(rule) && !destination.tunnels.iter().any(|tunnel| end.leaves_by(*tunnel))
         })
         .map(|destination| destination.prefix.to_string())
@@ -94,7 +94,7 @@ fn helpful_rule(case: Case<'_>, rule: &Rule) -> Option<Note> {
         suppress_prefix_length: Some(0),
         ..Rule::lookup(rule.family, rule.priority, TABLE_MAIN)
     });
-    let mut later = case.snapshot.rules_of(rule.family).filter(|other| other.priority > rule.priority);
+    let mut later = case.fib.snapshot().rules_of(rule.family).filter(|other| other.priority > rule.priority);
     let precedes =
         later.any(|other| !other.is_kernel_default() && other.table().is_some_and(|table| table != TABLE_MAIN));
     let helps = rule.table() == Some(TABLE_MAIN) && (for_a_destination || for_all) && precedes;
@@ -108,17 +108,17 @@ fn helpful_rule(case: Case<'_>, rule: &Rule) -> Option<Note> {
 }
 
 /// The flow that a rule selects, to a destination.
-fn flow_of(snapshot: &Snapshot, rule: &Rule, destination: &Destination) -> Flow {
-    let plain = Flow::from(&Question::plain(destination.address));
-    let iif = rule.iif.as_ref().and_then(|name| snapshot.link_named(name)).map(|link| link.index);
+fn flow_of(fib: &Fib<'_>, rule: &Rule, destination: &Destination) -> Flow {
+    let plain = Flow::plain(destination.address);
+    let iif = rule.iif.as_ref().and_then(|name| fib.link_named(name)).map(|link| link.index);
     Flow {
         from: rule.from.and_then(|from| from.hosts().next()),
         iif: iif.unwrap_or(plain.iif),
         mark: rule.mark.map_or(0, |mark| mark.value),
         uid: rule.uid_range.map_or(plain.uid, |uids| uids.start),
         protocol: rule.ip_protocol.unwrap_or(plain.protocol),
-        source_port: rule.source_ports.map_or(0, |ports| ports.start),
-        destination_port: rule.destination_ports.map_or(0, |ports| ports.start),
+        source_port: rule.source_ports.map_or(0, Ports::first),
+        destination_port: rule.destination_ports.map_or(0, Ports::first),
         tos: rule.tos,
         ..plain
     }
@@ -126,7 +126,8 @@ fn flow_of(snapshot: &Snapshot, rule: &Rule, destination: &Destination) -> Flow 
 
 /// More specific routes of other tables, and rules for a part of the prefix, that take that part elsewhere: a
 /// policy-based child in strongSwan's table, say.
-fn parts_elsewhere(snapshot: &Snapshot, destination: &Destination) -> Vec<Note> {
+fn parts_elsewhere(fib: &Fib<'_>, destination: &Destination) -> Vec<Note> {
+    let snapshot = fib.snapshot();
     let family = Family::of(destination.address);
     let is_part = |prefix: &IpNet| destination.prefix.contains(prefix) && *prefix != destination.prefix;
     let tables: Vec<u32> = snapshot.rules_of(family).filter_map(Rule::table).collect();
@@ -141,20 +142,25 @@ fn parts_elsewhere(snapshot: &Snapshot, destination: &Destination) -> Vec<Note> 
     let mut parts: Vec<IpNet> = of_routes.map(|route| route.destination).chain(of_rules).filter(is_part).collect();
     parts.sort_unstable();
     parts.dedup();
-    parts.into_iter().filter_map(|part| part_note(snapshot, destination, part)).collect()
+    parts.into_iter().filter_map(|part| part_note(fib, destination, part)).collect()
 }
 
-fn part_note(snapshot: &Snapshot, destination: &Destination, part: IpNet) -> Option<Note> {
-    let address = destination::sample(snapshot, part)?;
-    let end = walk::walk(snapshot, &[], &Flow::from(&Question::plain(address)));
+fn part_note(fib: &Fib<'_>, destination: &Destination, part: IpNet) -> Option<Note> {
+    let address = destination::sample(fib, part)?;
+    let flow = Flow::plain(address);
+    let end = walk::walk(fib, &fib.policy(flow.family()), &flow);
     if destination.tunnels.iter().any(|tunnel| end.leaves_by(*tunnel)) {
         return None;
     }
     let by = match &end {
         // What holds for the whole prefix is a finding of its own.
         End::Route { route, .. } if !part.contains(&route.destination) => return None,
-        End::Route { rule, .. } | End::RefusedByRule(rule) | End::Undecided(rule) => format!("rule `{rule}`"),
-        End::NoRoute => return None,
+        End::RefusedByRoute { route, .. } if !part.contains(&route.destination) => return None,
+        End::NoRoute | End::AssumedOnLink(_) => return None,
+        End::Route { rule, .. }
+        | End::RefusedByRoute { rule, .. }
+        | End::RefusedByRule(rule)
+        | End::Undecided { rule, .. } => format!("rule `{rule}`"),
     };
     Some(Note {
         id: NoteId::PartElsewhere,
@@ -168,7 +174,7 @@ fn mixed_multipath(case: Case<'_>, destination: &Destination) -> Option<Note> {
         .tunnels
         .iter()
         .filter(|index| !is_tunnel(index))
-        .map(|index| case.snapshot.device_name(*index))
+        .map(|index| case.fib.snapshot().device_name(*index))
         .collect();
     (!beside.is_empty()).then(|| Note {
         id: NoteId::MixedMultipath,

@@ -13,12 +13,13 @@ fn judged(snapshot: &Snapshot) -> Judgement {
 /// Judges by the engine's own answers, as `change` leaves them.
 fn judged_with(snapshot: &Snapshot, change: impl Fn(Variant, Answer) -> Answer) -> Judgement {
     let tunnels = tunnels(snapshot, &[]).expect("no device is named");
-    let destinations = destinations(snapshot, &tunnels);
+    let fib = Fib::new(snapshot);
+    let destinations = destinations(&fib, &tunnels);
     let asked = questions(&destinations);
     let answers: Vec<Answer> =
         asked.iter().map(|asked| change(asked.variant, answer(snapshot, &asked.question))).collect();
     let clues = Clues::default();
-    judge(Case { snapshot, tunnels: &tunnels, destinations: &destinations, clues: &clues }, &asked, &answers)
+    judge(Case { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &clues }, &asked, &answers)
 }
 
 #[test]
@@ -73,7 +74,7 @@ fn only_the_answers_to_a_connecting_peer_may_be_hijacked() {
     let mut host = gateway();
     let active = Rule {
         ip_protocol: Some(6),
-        destination_ports: Some(crate::core::model::PortRange { start: 179, end: 179 }),
+        destination_ports: Some(crate::core::model::Ports::one(179)),
         ..Rule::lookup(Family::V4, 100, TABLE_MAIN)
     };
     host.rules.insert(1, active);

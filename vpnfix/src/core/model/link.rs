@@ -26,6 +26,23 @@ pub struct Link {
     pub group: u32,
     /// Counters since the interface was made.
     pub counters: LinkCounters,
+    /// Settings that bear on routing.
+    #[serde(default)]
+    pub settings: DeviceSettings,
+}
+
+/// Settings of a device that bear on routing, as they take effect: a device's own and those of all devices taken
+/// together (Documentation/networking/ip-sysctl.rst; read by `RTM_GETNETCONF`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSettings {
+    /// Source validation (`rp_filter`): 0 off, 1 strict, 2 loose; the larger of the device's and that of all.
+    pub rp_filter: u8,
+    /// IPv4 packets that come in by it are forwarded.
+    pub forwarding: bool,
+    /// IPv4 routes by it are passed over while its carrier is down (`ignore_routes_with_linkdown`).
+    pub ignores_linkdown: bool,
+    /// The same for IPv6.
+    pub ignores_linkdown_v6: bool,
 }
 
 /// The kind of an interface (`IFLA_INFO_KIND`) with what vpnfix needs of its parameters.

@@ -8,11 +8,11 @@ pub mod rule;
 pub mod snapshot;
 
 pub use address::Address;
-pub use link::{Link, LinkCounters, LinkKind, TunnelKey};
+pub use link::{DeviceSettings, Link, LinkCounters, LinkKind, TunnelKey};
 pub use question::{Answer, Arrival, Question, Reply};
-pub use route::{Nexthop, Route, RouteKind};
-pub use rule::{Mark, PortRange, Rule, RuleAction, UidRange};
-pub use snapshot::{HostFacts, Netns, Snapshot};
+pub use route::{Nexthop, Preference, Route, RouteKind};
+pub use rule::{Dscp, FlowLabel, Mark, Ports, Rule, RuleAction, UidRange};
+pub use snapshot::{HostFacts, Netns, PartialTable, Snapshot};
 
 use std::net::IpAddr;
 

@@ -27,8 +27,11 @@ pub struct Question {
     pub source_port: Option<u16>,
     /// Destination port, host byte order.
     pub destination_port: Option<u16>,
-    /// Type of service.
+    /// Type of service: the whole byte, DSCP in its upper six bits.
     pub tos: u8,
+    /// IPv6 flow label, 20 bits, host byte order (`RTA_FLOWLABEL`, since Linux 6.14).
+    #[serde(default)]
+    pub flow_label: u32,
 }
 
 impl Question {
@@ -46,6 +49,7 @@ impl Question {
             source_port: None,
             destination_port: None,
             tos: 0,
+            flow_label: 0,
         }
     }
 }

@@ -35,6 +35,22 @@ pub struct Route {
     pub nexthops: Vec<Nexthop>,
     /// Id of the nexthop object that it uses.
     pub nexthop_object: Option<u32>,
+    /// Preference among IPv6 routes of equal metric.
+    #[serde(default)]
+    pub preference: Preference,
+}
+
+/// Preference of an IPv6 route among those of equal metric (`RTA_PREF`, RFC 4191).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preference {
+    /// Low.
+    Low,
+    /// Medium: all that say nothing.
+    #[default]
+    Medium,
+    /// High.
+    High,
 }
 
 /// One nexthop of a route.
@@ -97,6 +113,12 @@ impl RouteKind {
 }
 
 impl Route {
+    /// Does it refuse the packet (`fib_props`, `net/ipv4/fib_semantics.c`)? A `throw` route does not.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        matches!(self.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit)
+    }
+
     /// Does it leave by this device (any of its nexthops)?
     #[must_use]
     pub fn leaves_by(&self, ifindex: u32) -> bool {

@@ -31,20 +31,28 @@ pub struct Rule {
     pub oif_detached: bool,
     /// Firewall mark.
     pub mark: Option<Mark>,
-    /// Type of service, 0 for any.
+    /// Type of service, 0 for any. IPv4 compares it with bits 2 to 4 of the flow's (`IPTOS_RT_MASK`), IPv6 with all six of
+    /// its DSCP.
     pub tos: u8,
+    /// Differentiated services code point (`FRA_DSCP`, since Linux 6.13), all six bits compared.
+    pub dscp: Option<Dscp>,
+    /// IPv6 flow label (`FRA_FLOWLABEL`, since Linux 6.14).
+    pub flow_label: Option<FlowLabel>,
     /// Users.
     pub uid_range: Option<UidRange>,
     /// IP protocol number.
     pub ip_protocol: Option<u8>,
     /// Source ports.
-    pub source_ports: Option<PortRange>,
+    pub source_ports: Option<Ports>,
     /// Destination ports.
-    pub destination_ports: Option<PortRange>,
+    pub destination_ports: Option<Ports>,
     /// Matches flows of a layer-3 master device (VRF) and uses its table.
     pub l3mdev: bool,
     /// Tunnel id.
     pub tunnel_id: Option<u64>,
+    /// The source selector is compared with the address that the route would choose, while none is chosen yet
+    /// (`FIB_RULE_FIND_SADDR`, IPv6 only).
+    pub find_source: bool,
     /// What it does.
     pub action: RuleAction,
     /// Discards a route with this prefix length or a shorter one.
@@ -94,13 +102,68 @@ pub struct UidRange {
     pub end: u32,
 }
 
-/// A range of ports, both ends included, host byte order.
+/// Ports that a rule is for, host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct PortRange {
-    /// First.
-    pub start: u16,
-    /// Last.
-    pub end: u16,
+#[serde(rename_all = "snake_case")]
+pub enum Ports {
+    /// A range, both ends included.
+    Range {
+        /// First.
+        start: u16,
+        /// Last.
+        end: u16,
+    },
+    /// The ports that equal `value` in the bits of `mask` (since Linux 6.15).
+    Masked {
+        /// Value.
+        value: u16,
+        /// Mask.
+        mask: u16,
+    },
+}
+
+impl Ports {
+    /// One port.
+    #[must_use]
+    pub fn one(port: u16) -> Self {
+        Self::Range { start: port, end: port }
+    }
+
+    /// Is this port among them?
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        match self {
+            Self::Range { start, end } => (start..=end).contains(&port),
+            Self::Masked { value, mask } => (port ^ value) & mask == 0,
+        }
+    }
+
+    /// The smallest of them.
+    #[must_use]
+    pub fn first(self) -> u16 {
+        match self {
+            Self::Range { start, .. } => start,
+            Self::Masked { value, mask } => value & mask,
+        }
+    }
+}
+
+/// A DSCP and the bits of it that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Dscp {
+    /// Value, 0 to 63.
+    pub value: u8,
+    /// Mask, 63 where all bits count (others since Linux 6.15).
+    pub mask: u8,
+}
+
+/// An IPv6 flow label and the bits of it that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FlowLabel {
+    /// Value, 20 bits, host byte order.
+    pub value: u32,
+    /// Mask, `0xfffff` where all bits count.
+    pub mask: u32,
 }
 
 impl Rule {
@@ -119,12 +182,15 @@ impl Rule {
             oif_detached: false,
             mark: None,
             tos: 0,
+            dscp: None,
+            flow_label: None,
             uid_range: None,
             ip_protocol: None,
             source_ports: None,
             destination_ports: None,
             l3mdev: false,
             tunnel_id: None,
+            find_source: false,
             action: RuleAction::Lookup(table),
             suppress_prefix_length: None,
             suppress_ifgroup: None,
@@ -178,6 +244,18 @@ impl Rule {
         }
         if self.tos != 0 {
             words.push(format!("tos {:#04x}", self.tos));
+        }
+        if let Some(dscp) = self.dscp {
+            words.push(match dscp.mask {
+                0x3f => format!("dscp {}", dscp.value),
+                mask => format!("dscp {:#x}/{mask:#x}", dscp.value),
+            });
+        }
+        if let Some(label) = self.flow_label {
+            words.push(match label.mask {
+                0xf_ffff => format!("flowlabel {:#x}", label.value),
+                mask => format!("flowlabel {:#x}/{mask:#x}", label.value),
+            });
         }
         if let Some(mark) = self.mark {
             words.push(match mark.mask {
@@ -262,9 +340,13 @@ impl fmt::Display for Rule {
     }
 }
 
-impl fmt::Display for PortRange {
+impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.start == self.end { write!(f, "{}", self.start) } else { write!(f, "{}-{}", self.start, self.end) }
+        match self {
+            Self::Range { start, end } if start == end => write!(f, "{start}"),
+            Self::Range { start, end } => write!(f, "{start}-{end}"),
+            Self::Masked { value, mask } => write!(f, "{value:#x}/{mask:#x}"),
+        }
     }
 }
 

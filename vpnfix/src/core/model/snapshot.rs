@@ -18,8 +18,21 @@ pub struct Snapshot {
     pub addresses: Vec<Address>,
     /// Rules of both families, each in the kernel's order.
     pub rules: Vec<Rule>,
-    /// Routes of the tables that a rule names, and of local, main and default.
+    /// Routes of the tables that a rule names, and of local, main and default. Those of one table stand together, and those
+    /// of one prefix in the kernel's order.
     pub routes: Vec<Route>,
+    /// Tables of which only some routes were read.
+    #[serde(default)]
+    pub partial: Vec<PartialTable>,
+}
+
+/// A table of which only the routes by some devices were read: a router may hold millions of others in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialTable {
+    /// Family.
+    pub family: Family,
+    /// Table.
+    pub table: u32,
 }
 
 /// The host that a snapshot is of.
@@ -67,6 +80,12 @@ impl Snapshot {
     /// The routes of a table.
     pub fn table(&self, family: Family, table: u32) -> impl Iterator<Item = &Route> {
         self.routes.iter().filter(move |route| route.family == family && route.table == table)
+    }
+
+    /// Were all routes of this table read?
+    #[must_use]
+    pub fn is_whole(&self, family: Family, table: u32) -> bool {
+        !self.partial.iter().any(|partial| partial.family == family && partial.table == table)
     }
 
     /// The table of the VRF that an interface is enslaved to.

@@ -21,15 +21,16 @@ fn planned_beside(
     priority: Option<u32>,
 ) -> Result<Plan, PlanError> {
     let tunnels = tunnels(snapshot, &[]).expect("no device is named");
-    let destinations = destinations(snapshot, &tunnels);
+    let fib = Fib::new(snapshot);
+    let destinations = destinations(&fib, &tunnels);
     let asked = questions(&destinations);
     let answers: Vec<_> = asked.iter().map(|asked| answer(snapshot, &asked.question)).collect();
-    let case = Case { snapshot, tunnels: &tunnels, destinations: &destinations, clues: &Clues::default() };
+    let case = Case { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &Clues::default() };
     let findings = judge(case, &asked, &answers).findings;
     let hijackers = hijackers(snapshot, &findings);
-    let controls = controls(snapshot, &tunnels, &destinations, neighbours, &hijackers);
+    let controls = controls(&fib, &tunnels, &destinations, neighbours, &hijackers);
     let situation = Situation {
-        snapshot,
+        fib: &fib,
         tunnels: &tunnels,
         destinations: &destinations,
         findings: &findings,

@@ -6,7 +6,7 @@ use netlink_packet_route::link::{InfoVrf, InfoVti, InfoXfrm, LinkFlags, LinkHead
 
 use super::attribute::{address, family_of, number, text};
 use super::channel::{Decoded, Malformed};
-use crate::core::model::{Address, Link, LinkCounters, LinkKind};
+use crate::core::model::{Address, DeviceSettings, Link, LinkCounters, LinkKind};
 
 const LINK_HEADER_BYTES: usize = 16;
 const IFLA_IFNAME: u16 = 3;
@@ -35,6 +35,7 @@ pub(super) fn link(payload: &[u8]) -> Decoded<Link> {
         master: None,
         group: 0,
         counters: LinkCounters::default(),
+        settings: DeviceSettings::default(),
     };
     for attribute in NlasIterator::new(payload.get(LINK_HEADER_BYTES..).unwrap_or_default()) {
         let attribute = attribute?;

@@ -73,7 +73,7 @@ impl Netlink {
             }
         }
         self.resolve_nexthop_objects(&mut routes).await?;
-        Ok(Snapshot { host: host::facts(), netns, links, addresses, rules, routes })
+        Ok(Snapshot { host: host::facts(), netns, links, addresses, rules, routes, partial: Vec::new() })
     }
 
     /// All interfaces.

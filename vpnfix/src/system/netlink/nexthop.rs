@@ -110,6 +110,7 @@ mod tests {
             preferred_source: None,
             nexthops: Vec::new(),
             nexthop_object: Some(9),
+            preference: crate::core::model::Preference::Medium,
         }];
         resolve(&mut routes, &objects);
         let expected =

@@ -8,7 +8,7 @@ use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteVia};
 
 use super::attribute::{address, family_of, number, prefix};
 use super::channel::{Decoded, Malformed};
-use crate::core::model::{Family, Nexthop, Route, RouteKind};
+use crate::core::model::{Family, Nexthop, Preference, Route, RouteKind};
 
 const HEADER_BYTES: usize = 12;
 const RTA_DST: u16 = 1;
@@ -55,6 +55,7 @@ pub(super) fn route(payload: &[u8]) -> Decoded<Route> {
         preferred_source: fields.preferred_source,
         nexthops: if has_nexthops(kind) { fields.nexthops(header.flags.bits().to_ne_bytes()[0]) } else { Vec::new() },
         nexthop_object,
+        preference: Preference::Medium,
     }))
 }
 

@@ -10,7 +10,7 @@ use netlink_packet_route::{
 
 use super::attribute::{family_of, prefix};
 use super::channel::{Decoded, Malformed};
-use crate::core::model::{Family, Mark, PortRange, Rule, RuleAction, UidRange};
+use crate::core::model::{Family, Mark, Ports, Rule, RuleAction, UidRange};
 
 const HEADER_BYTES: usize = 12;
 /// Filler, without meaning.
@@ -95,8 +95,8 @@ fn set(rule: &mut Rule, attribute: &RuleAttribute) -> bool {
     true
 }
 
-fn ports(range: RulePortRange) -> PortRange {
-    PortRange { start: range.start, end: range.end }
+fn ports(range: RulePortRange) -> Ports {
+    Ports::Range { start: range.start, end: range.end }
 }
 
 fn action(action: Action, table: u32, goto: u32) -> RuleAction {
@@ -146,7 +146,10 @@ fn kernel_action(action: RuleAction) -> Action {
 }
 
 fn attributes(rule: &Rule, table: u32) -> Vec<RuleAttribute> {
-    let range = |ports: PortRange| RulePortRange { start: ports.start, end: ports.end };
+    let range = |ports: Ports| match ports {
+        Ports::Range { start, end } => RulePortRange { start, end },
+        Ports::Masked { value, .. } => RulePortRange { start: value, end: value },
+    };
     let mut list = vec![
         RuleAttribute::Priority(rule.priority),
         RuleAttribute::Protocol(RouteProtocol::from(rule.protocol)),
@@ -266,8 +269,8 @@ mod tests {
         rule.tos = 0x10;
         rule.uid_range = Some(UidRange { start: 100, end: 200 });
         rule.ip_protocol = Some(6);
-        rule.source_ports = Some(PortRange { start: 1, end: 9 });
-        rule.destination_ports = Some(PortRange { start: 179, end: 179 });
+        rule.source_ports = Some(Ports::Range { start: 1, end: 9 });
+        rule.destination_ports = Some(Ports::one(179));
         rule.tunnel_id = Some(77);
         rule.suppress_prefix_length = Some(0);
         rule.suppress_ifgroup = Some(5);
