@@ -26,4 +26,4 @@ pub mod report;
 pub mod story;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

@@ -5,6 +5,7 @@ mod change;
 mod channel;
 mod error;
 mod link;
+mod netconf;
 mod nexthop;
 mod query;
 mod route;
@@ -172,13 +173,32 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// All interfaces.
+    /// All interfaces, with their settings. Where the kernel refuses to tell these, they are what it starts with.
     ///
     /// # Errors
     /// If they cannot be listed.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
         let decode = |kind, payload: &[u8]| if kind == RTM_NEWLINK { link::link(payload) } else { Ok(None) };
-        self.dump(Operation::ListLinks, RTM_GETLINK, vec![0; 16], decode).await
+        let mut links = self.dump(Operation::ListLinks, RTM_GETLINK, vec![0; 16], decode).await?;
+        for family in Family::ALL {
+            netconf::enter(&mut links, family, &self.settings(family).await?);
+        }
+        Ok(links)
+    }
+
+    async fn settings(&self, family: Family) -> Result<Vec<netconf::Settings>, NetlinkError> {
+        let mut body = vec![0; netconf::HEADER_BYTES];
+        set_family(&mut body, family);
+        // Where the kernel has no IPv6 it answers for all families.
+        let decode = move |kind, payload: &[u8]| match kind {
+            netconf::RTM_NEWNETCONF if is_of(family, payload) => netconf::settings(payload),
+            _ => Ok(None),
+        };
+        let request = Request { kind: netconf::RTM_GETNETCONF, flags: NLM_F_DUMP, body };
+        match self.channel.lock().await.exchange(&request, decode).await {
+            Err(Failure::Refused { .. }) => Ok(Vec::new()),
+            outcome => outcome.map_err(|failure| failure.of(Operation::ListSettings(family))),
+        }
     }
 
     /// All addresses of both families.
