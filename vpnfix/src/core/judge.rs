@@ -160,7 +160,7 @@ fn finding(
         expected: Expected { device, table: destination.table },
         actual: actual(snapshot, answer),
         rule: rule.map(|rule| NamedRule { priority: rule.priority, text: rule.words() }),
-        owner: owner::owner(snapshot, case.clues, rule),
+        owner: owner::of_decision(snapshot, case.clues, rule, answer.entry.as_ref()),
         variants: vec![variant],
         right_when_bound,
     }

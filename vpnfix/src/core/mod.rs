@@ -17,6 +17,7 @@ pub mod judge;
 pub mod live;
 pub mod owner;
 pub mod sample;
+pub mod strongswan;
 
 pub mod plan;
 

@@ -10,7 +10,7 @@ use super::{Outcome, VERSION};
 use crate::core::destination::{Class, Destination};
 use crate::core::finding::{ControlReport, Cure, Finding, Note, TunnelReport};
 use crate::core::model::{Family, HostFacts, Netns, Snapshot};
-use crate::core::owner;
+use crate::core::owner::{self, Clues};
 use crate::core::plan::{LeftOut, Plan, Strategy};
 use crate::core::tunnel::Tunnel;
 
@@ -144,6 +144,8 @@ impl From<&Plan> for PlanReport {
 pub struct Parts<'a> {
     /// The host.
     pub snapshot: &'a Snapshot,
+    /// Signs of other programs on it.
+    pub clues: &'a Clues,
     /// Its tunnels.
     pub tunnels: &'a [Tunnel],
     /// What belongs into them, and whether all went right.
@@ -185,7 +187,7 @@ impl DiagnoseReport {
             findings: parts.findings.to_vec(),
             controls: parts.controls.to_vec(),
             plan: parts.plan.map(PlanReport::from),
-            cure: owner::cures(parts.findings),
+            cure: owner::cures(parts.snapshot, parts.clues, parts.findings),
             notes: parts.notes.to_vec(),
         }
     }
