@@ -121,10 +121,11 @@ impl Host {
     /// # Errors
     /// Netlink.
     pub fn judge(&self, access: &Access) -> Result<Judgement, Failure> {
-        let asked = judge::questions(&self.destinations);
-        let answers = self.ask(access, &asked)?;
         let fib = Fib::new(&self.snapshot);
         let case = Case { fib: &fib, tunnels: &self.tunnels, destinations: &self.destinations, clues: &self.clues };
+        let mut asked = judge::questions(&self.destinations);
+        asked.extend(judge::further_questions(case));
+        let answers = self.ask(access, &asked)?;
         Ok(judge::judge(case, &asked, &answers))
     }
 

@@ -45,6 +45,7 @@ pub fn report(settings: &Settings, args: &DiagnoseArgs) -> Result<DiagnoseReport
             tunnels: &host.tunnels,
             destinations: &host.destinations,
             right: &judgement.right,
+            judged_by: &judgement.judged_by,
             findings: &judgement.findings,
             controls: &controls.reports(&host.snapshot),
             notes: &judgement.notes,

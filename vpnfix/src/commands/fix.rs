@@ -13,7 +13,7 @@ use crate::action::lock::Lock;
 use crate::core::confirm::{self, Confirmation, Evidence, Probed};
 use crate::core::control;
 use crate::core::destination::{self, Destination};
-use crate::core::finding::{Finding, Note, NoteId, Reason};
+use crate::core::finding::{Finding, Note, NoteId};
 use crate::core::judge::Judgement;
 use crate::core::live::{self, View, Watch};
 use crate::core::model::{Netns, Rule, Snapshot};
@@ -226,11 +226,11 @@ impl<'a> Repair<'a> {
         Ok((judgement, differences))
     }
 
-    /// Findings about destinations that the plan said it would repair. Source validation is no rule's to repair: that
-    /// it still drops packets is said, and no reason to take a right route back.
+    /// Findings about destinations that the plan said it would repair. What is no rule's to repair (source validation,
+    /// two tunnels with one inside prefix) is said, and no reason to take a right route back.
     fn still_wrong<'f>(&self, judgement: &'f Judgement) -> impl Iterator<Item = &'f Finding> {
         judgement.findings.iter().filter(|finding| {
-            finding.reason != Reason::ReversePath
+            finding.reason.is_wrong_way()
                 && self.promised().any(|(_, destination)| plan::is_of(&self.host.snapshot, finding, destination))
         })
     }

@@ -1,6 +1,10 @@
 //! Control targets: addresses whose way a repair must not spoil.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use prefix_trie::joint::JointPrefixMap;
 
 use super::destination::{self, Destination};
 use super::finding::ControlReport;
@@ -51,14 +55,16 @@ pub struct Neighbours {
 }
 
 /// Service addresses of clouds that share 169.254.0.0/16 with the tunnels' inside addresses, and their IPv6 forms.
-const SERVICES: [(&str, &str); 7] = [
+const SERVICES: [(&str, &str); 9] = [
     ("instance metadata", "169.254.169.254"),
     ("VPC name server", "169.254.169.253"),
     ("time server", "169.254.169.123"),
     ("container credentials", "169.254.170.2"),
+    ("pod credentials", "169.254.170.23"),
     ("instance metadata (IPv6)", "fd00:ec2::254"),
     ("VPC name server (IPv6)", "fd00:ec2::253"),
     ("time server (IPv6)", "fd00:ec2::123"),
+    ("pod credentials (IPv6)", "fd00:ec2::23"),
 ];
 
 /// Addresses of the internet that nobody routes specially (RFC 5737, RFC 3849); they are only asked about.
@@ -76,21 +82,11 @@ pub fn controls(
 ) -> Vec<Control> {
     let snapshot = fib.snapshot();
     let mut controls = Controls::default();
-    for (name, address) in SERVICES {
-        if let Ok(address) = address.parse() {
-            controls.add(Freedom::NeverInTunnel, name, Question::plain(address));
-        }
+    for outside in outside(fib, tunnels) {
+        controls.add(Freedom::NeverInTunnel, outside.name, Question::plain(outside.address));
     }
-    for tunnel in tunnels {
-        if let Some(peer) = tunnel.outer_peer {
-            controls.add(Freedom::NeverInTunnel, format!("IKE peer of {}", tunnel.name), Question::plain(peer));
-        }
-    }
-    for gateway in default_gateways(snapshot) {
-        controls.add(Freedom::NeverInTunnel, "default gateway", Question::plain(gateway));
-    }
-    let inside = |address: IpAddr| tunnels.iter().any(|tunnel| tunnel.inside.iter().any(|own| own.local == address));
-    for connection in neighbours.connections.iter().filter(|connection| !inside(connection.local)) {
+    let inside: HashSet<IpAddr> = tunnels.iter().flat_map(|tunnel| &tunnel.inside).map(|inside| inside.local).collect();
+    for connection in neighbours.connections.iter().filter(|connection| !inside.contains(&connection.local)) {
         let question = Question { source: Some(connection.local), ..Question::plain(connection.peer) };
         controls.add(Freedom::NeverInTunnel, "TCP connection", question);
     }
@@ -106,41 +102,99 @@ pub fn controls(
     for (name, question) in of_sources(snapshot) {
         controls.add(Freedom::Fixed, name, question);
     }
-    controls.0
+    controls.found
+}
+
+/// An address that works outside of tunnels only, whatever the routes say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// What it is.
+    pub kind: OutsideKind,
+    /// What it is, in words.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+/// What works outside of tunnels only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutsideKind {
+    /// A service that the cloud's host answers on the machine's own link.
+    Service,
+    /// The far end of the tunnel with this index (of the device), outside.
+    IkePeer(u32),
+    /// The gateway of a default route.
+    DefaultGateway,
+}
+
+/// All that works outside of tunnels only.
+#[must_use]
+pub fn outside(fib: &Fib<'_>, tunnels: &[Tunnel]) -> Vec<Outside> {
+    let services = SERVICES.iter().filter_map(|(name, address)| {
+        Some(Outside { kind: OutsideKind::Service, name: (*name).into(), address: address.parse().ok()? })
+    });
+    let peers = tunnels.iter().filter_map(|tunnel| {
+        let name = format!("IKE peer of {}", tunnel.name);
+        Some(Outside { kind: OutsideKind::IkePeer(tunnel.ifindex), name, address: tunnel.outer_peer? })
+    });
+    let through: HashSet<u32> = tunnels.iter().map(|tunnel| tunnel.ifindex).collect();
+    let gateways = default_gateways(fib, through).into_iter().map(|address| Outside {
+        kind: OutsideKind::DefaultGateway,
+        name: "default gateway".into(),
+        address,
+    });
+    services.chain(peers).chain(gateways).collect()
+}
+
+/// Is a machine of this maker (DMI `sys_vendor`) a cloud's, which answers service addresses on its link?
+#[must_use]
+pub fn is_of_a_cloud(vendor: &str) -> bool {
+    const CLOUDS: [&str; 6] =
+        ["Amazon EC2", "Google", "Microsoft Corporation", "Alibaba Cloud", "OpenStack Foundation", "DigitalOcean"];
+    CLOUDS.contains(&vendor)
 }
 
 /// Controls, each question once.
 #[derive(Default)]
-struct Controls(Vec<Control>);
+struct Controls {
+    found: Vec<Control>,
+    questions: HashSet<Question>,
+}
 
 impl Controls {
     fn add(&mut self, freedom: Freedom, name: impl Into<String>, question: Question) {
-        let known = self.0.iter().any(|control| control.question == question);
-        if !known && !question.destination.is_loopback() {
-            self.0.push(Control { name: name.into(), question, freedom });
+        if !question.destination.is_loopback() && self.questions.insert(question.clone()) {
+            self.found.push(Control { name: name.into(), question, freedom });
         }
     }
 }
 
-fn default_gateways(snapshot: &Snapshot) -> impl Iterator<Item = IpAddr> {
-    Family::ALL.into_iter().flat_map(move |family| {
-        snapshot
-            .table(family, TABLE_MAIN)
-            .filter(|route| route.destination.prefix_len() == 0)
-            .flat_map(|route| route.nexthops.iter().filter_map(|nexthop| nexthop.gateway))
-    })
+/// Gateways of main's default routes, but for those that lie behind a tunnel.
+fn default_gateways(fib: &Fib<'_>, tunnels: HashSet<u32>) -> Vec<IpAddr> {
+    let defaults = Family::ALL.into_iter().flat_map(|family| {
+        let everything = walk::everything(family);
+        fib.covering(TABLE_MAIN, everything).into_iter().flatten()
+    });
+    defaults
+        .flat_map(|route| &route.nexthops)
+        .filter(|nexthop| nexthop.ifindex.is_none_or(|index| !tunnels.contains(&index)))
+        .filter_map(|nexthop| nexthop.gateway)
+        .collect()
 }
 
 /// Non-default routes of the hijackers' tables: policy-based children live there. A route as wide as a tunnel's
 /// destination, or wider, is the hijack itself.
 fn children(fib: &Fib<'_>, destinations: &[Destination], hijackers: &[Rule]) -> Vec<(String, Question)> {
+    let mut tunnels: JointPrefixMap<IpNet, ()> = JointPrefixMap::new();
+    for destination in destinations {
+        tunnels.insert(destination.prefix.trunc(), ());
+        tunnels.insert(IpNet::from(destination.address), ());
+    }
     let mut found = Vec::new();
     for rule in hijackers {
         let Some(table) = rule.table() else { continue };
         for route in fib.snapshot().table(rule.family, table) {
-            let hijacks = destinations.iter().any(|destination| {
-                route.destination.contains(&destination.prefix) || route.destination.contains(&destination.address)
-            });
+            let hijacks = tunnels.children(&route.destination).next().is_some();
             let address = destination::sample(fib, route.destination);
             if let Some(address) = address.filter(|_| !hijacks && route.kind == RouteKind::Unicast) {
                 let question = Question { source: route.preferred_source, ..Question::plain(address) };

@@ -1,8 +1,10 @@
 //! What belongs into a tunnel, and what never does.
 
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
+use prefix_trie::joint::JointPrefixMap;
 
 use super::model::{Family, Route, RouteKind, TABLE_LOCAL};
 use super::tunnel::{Inside, Tunnel};
@@ -43,20 +45,24 @@ pub enum Class {
 /// 169.254.0.0/16: shared with the cloud's service addresses, so nothing wider than an exact inside prefix is steered.
 const LINK_LOCAL_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16);
 
-/// All destinations of the tunnels, inside prefixes first, then by prefix.
+/// All destinations of the tunnels, inside prefixes first, then by prefix. The time it takes is linear in tunnels and
+/// routes.
 #[must_use]
 pub fn destinations(fib: &Fib<'_>, tunnels: &[Tunnel]) -> Vec<Destination> {
     let mut found: Vec<Destination> = tunnels
         .iter()
         .flat_map(|tunnel| tunnel.inside.iter().filter_map(|inside| inside_destination(fib, tunnel, inside)))
         .collect();
+    let mut known: HashSet<(IpNet, u32)> = found.iter().map(|inside| (inside.prefix, inside.table)).collect();
+    let by_device: HashMap<u32, &Tunnel> = tunnels.iter().map(|tunnel| (tunnel.ifindex, tunnel)).collect();
     for route in &fib.snapshot().routes {
-        if let Some(destination) = routed_destination(fib, tunnels, route)
-            && !found.iter().any(|other| other.prefix == destination.prefix && other.table == destination.table)
+        if let Some(destination) = routed_destination(fib, &by_device, route)
+            && known.insert((destination.prefix, destination.table))
         {
             found.push(destination);
         }
     }
+    take_halves_for_default(&mut found);
     found.sort_by_key(|destination| (destination.class, destination.prefix));
     // Two addresses in one subnet of a tunnel make the same destination twice.
     found.dedup_by(|later, earlier| {
@@ -81,24 +87,18 @@ fn inside_destination(fib: &Fib<'_>, tunnel: &Tunnel, inside: &Inside) -> Option
 }
 
 /// A route of the tunnel's table that sends its prefix through a tunnel, if it is the table's choice for that prefix.
-fn routed_destination(fib: &Fib<'_>, tunnels: &[Tunnel], route: &Route) -> Option<Destination> {
+fn routed_destination(fib: &Fib<'_>, tunnels: &HashMap<u32, &Tunnel>, route: &Route) -> Option<Destination> {
     if route.kind != RouteKind::Unicast || is_multicast_or_link_local(route.destination) {
         return None;
     }
-    let through: Vec<&Tunnel> =
-        tunnels.iter().filter(|tunnel| tunnel.table == route.table && route.leaves_by(tunnel.ifindex)).collect();
-    let first = through.first()?;
-    let address = samples(route.destination).find(|address| {
-        let found = walk::lookup(fib, route.table, &Flow::plain(*address));
-        !fib.is_own(*address) && matches!(found, Found::Route { route: best, .. } if best == route)
-    })?;
-    let beside = route.nexthops.iter().filter_map(|nexthop| nexthop.ifindex);
-    let mut devices: Vec<u32> = through.iter().map(|tunnel| tunnel.ifindex).collect();
-    for device in beside {
-        if !devices.contains(&device) {
-            devices.push(device);
-        }
-    }
+    let devices: Vec<u32> = route.nexthops.iter().filter_map(|nexthop| nexthop.ifindex).collect();
+    let tunnel = |index: &u32| tunnels.get(index).filter(|tunnel| tunnel.table == route.table).copied();
+    let first = devices.iter().find_map(tunnel)?;
+    let address = chosen_sample(fib, route).or_else(|| shadowed_sample(fib, tunnels, route))?;
+    let (mut through, beside): (Vec<u32>, Vec<u32>) = devices.into_iter().partition(|index| tunnel(index).is_some());
+    through.extend(beside);
+    let mut seen = HashSet::new();
+    through.retain(|index| seen.insert(*index));
     let inside_source = route.preferred_source.or_else(|| {
         first.inside.iter().find(|inside| Family::of(inside.local) == route.family).map(|inside| inside.local)
     });
@@ -108,10 +108,66 @@ fn routed_destination(fib: &Fib<'_>, tunnels: &[Tunnel], route: &Route) -> Optio
         address,
         peer: None,
         inside_source,
-        tunnels: devices,
+        tunnels: through,
         table: route.table,
         vrf: first.vrf,
     })
+}
+
+/// An address of a route's prefix for which the table chooses this route.
+fn chosen_sample(fib: &Fib<'_>, route: &Route) -> Option<IpAddr> {
+    samples(route.destination).find(|address| {
+        let found = walk::lookup(fib, route.table, &Flow::plain(*address));
+        !fib.is_own(*address) && matches!(found, Found::Route { route: best, .. } if best == route)
+    })
+}
+
+/// A default route whose two halves lie elsewhere (`0.0.0.0/1` and `128.0.0.0/1`) is never chosen, and yet everything
+/// was meant to go through the tunnel. One that gives way to another default route is a backup.
+fn shadowed_sample(fib: &Fib<'_>, tunnels: &HashMap<u32, &Tunnel>, route: &Route) -> Option<IpAddr> {
+    if route.destination.prefix_len() != 0 {
+        return None;
+    }
+    let own_prefix = fib.covering(route.table, route.destination).into_iter().next()?;
+    let best = own_prefix.iter().min_by_key(|other| other.metric)?;
+    let enters = |half: &&Route| half.nexthops.iter().any(|hop| hop.ifindex.is_some_and(|i| tunnels.contains_key(&i)));
+    let elsewhere = halves(fib, route.table, route.destination)?.iter().any(|half| !enters(half));
+    sample(fib, route.destination).filter(|_| *best == route && elsewhere)
+}
+
+/// The routes of a table for the two halves of a prefix, if both are there.
+#[must_use]
+pub fn halves<'a>(fib: &Fib<'a>, table: u32, prefix: IpNet) -> Option<[&'a Route; 2]> {
+    let mut halves = subnets(prefix)?.map(|half| {
+        let covering = fib.covering(table, half);
+        covering.into_iter().flatten().find(|route| route.destination == half && route.kind == RouteKind::Unicast)
+    });
+    Some([halves[0].take()?, halves[1].take()?])
+}
+
+/// The two prefixes that are one bit longer.
+fn subnets(prefix: IpNet) -> Option<[IpNet; 2]> {
+    let length = prefix.prefix_len().checked_add(1)?;
+    let mut both = prefix.subnets(length).ok()?;
+    Some([both.next()?, both.next()?])
+}
+
+/// A default route may come as its two halves, which leave the true one in its place (OpenVPN's `redirect-gateway def1`):
+/// both through tunnels are a default through tunnels.
+fn take_halves_for_default(found: &mut [Destination]) {
+    for family in Family::ALL {
+        let Some(both) = subnets(walk::everything(family)) else { continue };
+        let mut tables: HashMap<u32, usize> = HashMap::new();
+        for destination in found.iter().filter(|destination| both.contains(&destination.prefix)) {
+            *tables.entry(destination.table).or_default() += 1;
+        }
+        let whole = |destination: &Destination| tables.get(&destination.table).is_some_and(|count| *count == 2);
+        for destination in found.iter_mut().filter(|destination| both.contains(&destination.prefix)) {
+            if whole(destination) {
+                destination.class = Class::Default;
+            }
+        }
+    }
 }
 
 /// An address that stands for a prefix, none of the host's own.
@@ -139,37 +195,58 @@ pub fn may_steer(destination: &Destination) -> bool {
     }
 }
 
-/// Candidate addresses to stand for a prefix: its first and last hosts, some in between. For a default route,
-/// documentation addresses (RFC 5737, RFC 3849) and well-known ones: they are only asked about, never sent to.
+/// Addresses of documentation (RFC 5737, RFC 3849) and well-known ones, to stand for prefixes so wide that their own
+/// first and last addresses are none of a host (`0.0.0.1`). They are only asked about, never sent to.
+const KNOWN_V4: [Ipv4Addr; 5] = [
+    Ipv4Addr::new(192, 0, 2, 1),
+    Ipv4Addr::new(198, 51, 100, 1),
+    Ipv4Addr::new(203, 0, 113, 1),
+    Ipv4Addr::new(8, 8, 8, 8),
+    Ipv4Addr::new(1, 1, 1, 1),
+];
+/// The same of IPv6; the last one lies in the upper half of all addresses, where only unique-local ones are.
+const KNOWN_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0x2600, 0, 0, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0xfd00, 0xdb8, 0, 0, 0, 0, 0, 1),
+];
+/// Prefixes shorter than this hold addresses that are no host's.
+const WIDE: u8 = 8;
+
+/// Candidate addresses to stand for a prefix: its first and last hosts, some in between.
 fn samples(prefix: IpNet) -> Box<dyn Iterator<Item = IpAddr>> {
-    if prefix.prefix_len() == 0 {
-        return match prefix {
-            IpNet::V4(_) => Box::new(
-                [[192, 0, 2, 1], [198, 51, 100, 1], [203, 0, 113, 1], [8, 8, 8, 8], [1, 1, 1, 1]]
-                    .into_iter()
-                    .map(|octets| IpAddr::V4(Ipv4Addr::from(octets))),
-            ),
-            IpNet::V6(_) => Box::new(
-                [0x2001_0db8_u128 << 96 | 1, 0x2600_u128 << 112 | 1]
-                    .into_iter()
-                    .map(|bits| IpAddr::V6(Ipv6Addr::from(bits))),
-            ),
-        };
+    let (first, last) = (bits(prefix.network()), bits(prefix.broadcast()));
+    let family = Family::of(prefix.addr());
+    let spread = spread(last - first).map(move |offset| address(family, first.wrapping_add(offset)));
+    if prefix.prefix_len() >= WIDE {
+        return Box::new(spread);
     }
-    match prefix {
-        IpNet::V4(v4) => {
-            let (first, last) = (u32::from(v4.network()), u32::from(v4.broadcast()));
-            let span = u64::from(last - first);
-            Box::new(
-                spread(span.into()).map(move |offset| {
-                    IpAddr::V4(Ipv4Addr::from(first.wrapping_add(u32::try_from(offset).unwrap_or(0))))
-                }),
-            )
-        }
-        IpNet::V6(v6) => {
-            let (first, last) = (u128::from(v6.network()), u128::from(v6.broadcast()));
-            Box::new(spread(last - first).map(move |offset| IpAddr::V6(Ipv6Addr::from(first.wrapping_add(offset)))))
-        }
+    let known = KNOWN_V4.into_iter().map(IpAddr::V4).chain(KNOWN_V6.into_iter().map(IpAddr::V6));
+    Box::new(known.filter(move |address| prefix.contains(address)).chain(spread.filter(is_a_hosts)))
+}
+
+/// May it be the address of a host elsewhere?
+fn is_a_hosts(address: &IpAddr) -> bool {
+    let special = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    let reserved = match address {
+        // RFC 1122 3.2.1.3, RFC 1112 4.
+        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.octets()[0] >= 240,
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !special && !reserved
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u32::from(v4).into(),
+        IpAddr::V6(v6) => v6.into(),
+    }
+}
+
+fn address(family: Family, bits: u128) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::from(u32::try_from(bits).unwrap_or(u32::MAX))),
+        Family::V6 => IpAddr::V6(Ipv6Addr::from(bits)),
     }
 }
 
@@ -187,24 +264,26 @@ fn spread(span: u128) -> impl Iterator<Item = u128> {
 /// devices, and the host's own addresses and broadcasts. The kernel side leaves their lookups out.
 #[must_use]
 pub fn holes(fib: &Fib<'_>, destinations: &[Destination]) -> Vec<IpNet> {
-    let mut holes: Vec<IpNet> = fib
-        .snapshot()
-        .routes
-        .iter()
-        .filter(|route| {
-            destinations.iter().any(|destination| {
-                let same_table = route.table == destination.table || route.table == TABLE_LOCAL;
-                let inside = destination.prefix.contains(&route.destination)
-                    && (route.destination != destination.prefix || route.table == TABLE_LOCAL);
-                same_table && inside && !destination.tunnels.iter().any(|tunnel| is_tunnels(route, *tunnel))
-            })
-        })
-        .map(|route| route.destination)
-        .filter(|prefix| !destinations.iter().any(|destination| destination.prefix == *prefix))
-        .collect();
+    let mut by_prefix: JointPrefixMap<IpNet, Vec<&Destination>> = JointPrefixMap::new();
+    for destination in destinations {
+        by_prefix.entry(destination.prefix.trunc()).or_insert_with(Vec::new).push(destination);
+    }
+    let is_hole = |route: &&Route| {
+        let covering = by_prefix.cover_values(&route.destination).flatten();
+        let mut around = covering.filter(|destination| is_beside(route, destination));
+        // A destination of its own is watched as such.
+        by_prefix.get(&route.destination).is_none() && around.next().is_some()
+    };
+    let mut holes: Vec<IpNet> = fib.snapshot().routes.iter().filter(is_hole).map(|route| route.destination).collect();
     holes.sort_unstable();
     holes.dedup();
     holes
+}
+
+/// Does a route inside a destination's prefix lead elsewhere?
+fn is_beside(route: &Route, destination: &Destination) -> bool {
+    let same_table = route.table == destination.table || route.table == TABLE_LOCAL;
+    same_table && !destination.tunnels.iter().any(|tunnel| is_tunnels(route, *tunnel))
 }
 
 /// Traffic to the route's prefix belongs to the tunnel: it leaves by it, and is not delivered here.

@@ -8,14 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use super::model::TunnelKey;
 
-/// Stable identifier of a cause.
+/// Stable identifier of a cause. In the order in which causes of equal severity are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// A policy rule sends it into another table before the right one is asked.
     HijackedByRule,
+    /// A policy rule takes it out of its VRF: the rule of the VRFs (l3mdev) stands after it, or is not there.
+    HijackedFromVrf,
     /// The right table itself has a better route elsewhere.
     ShadowedByRoute,
+    /// The right table has the two halves of the prefix elsewhere, `0.0.0.0/1` and `128.0.0.0/1` say.
+    ShadowedByHalves,
+    /// The right table has no route of its own for it, and a wider one takes it elsewhere.
+    MissingRoute,
     /// A policy rule of type unreachable, prohibit or blackhole refuses it.
     UnreachableRule,
     /// A route of type unreachable, prohibit or blackhole refuses it.
@@ -24,10 +30,82 @@ pub enum Reason {
     NoRoute,
     /// The tunnel's interface is down, so its routes are gone.
     TunnelDown,
+    /// The tunnel's interface is up and has no carrier.
+    TunnelWithoutCarrier,
+    /// Another tunnel has the same inside prefix.
+    DuplicateInside,
+    /// The peer's inside address is one of this host's own.
+    PeerIsOwn,
+    /// The IKE peer's outer address is routed into its own tunnel.
+    OuterLoop,
+    /// A control target goes into a tunnel: a cloud's service address, the default gateway.
+    ControlInTunnel,
+    /// It goes into the tunnel, with a source address that the peer does not know.
+    WrongSource,
     /// Packets that come in by the tunnel fail the source validation.
     ReversePath,
+    /// The same, because the tunnel has no address.
+    ReversePathNoAddress,
     /// The engine cannot explain the kernel's answer.
     Unexplained,
+}
+
+impl Reason {
+    /// The identifier as the documents spell it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HijackedByRule => "hijacked-by-rule",
+            Self::HijackedFromVrf => "hijacked-from-vrf",
+            Self::ShadowedByRoute => "shadowed-by-route",
+            Self::ShadowedByHalves => "shadowed-by-halves",
+            Self::MissingRoute => "missing-route",
+            Self::UnreachableRule => "unreachable-rule",
+            Self::UnreachableRoute => "unreachable-route",
+            Self::NoRoute => "no-route",
+            Self::TunnelDown => "tunnel-down",
+            Self::TunnelWithoutCarrier => "tunnel-without-carrier",
+            Self::DuplicateInside => "duplicate-inside",
+            Self::PeerIsOwn => "peer-is-own",
+            Self::OuterLoop => "outer-loop",
+            Self::ControlInTunnel => "control-in-tunnel",
+            Self::WrongSource => "wrong-source",
+            Self::ReversePath => "reverse-path",
+            Self::ReversePathNoAddress => "reverse-path-no-address",
+            Self::Unexplained => "unexplained",
+        }
+    }
+
+    /// Is it about the way out, which rules and routes decide? What else is wrong stays so whatever rules are added.
+    #[must_use]
+    pub fn is_wrong_way(self) -> bool {
+        match self {
+            Self::HijackedByRule
+            | Self::HijackedFromVrf
+            | Self::ShadowedByRoute
+            | Self::ShadowedByHalves
+            | Self::MissingRoute
+            | Self::UnreachableRule
+            | Self::UnreachableRoute
+            | Self::NoRoute
+            | Self::TunnelDown
+            | Self::Unexplained => true,
+            Self::TunnelWithoutCarrier
+            | Self::DuplicateInside
+            | Self::PeerIsOwn
+            | Self::OuterLoop
+            | Self::ControlInTunnel
+            | Self::WrongSource
+            | Self::ReversePath
+            | Self::ReversePathNoAddress => false,
+        }
+    }
+
+    /// Is it about packets that come in by the tunnel?
+    #[must_use]
+    pub fn is_reverse_path(self) -> bool {
+        matches!(self, Self::ReversePath | Self::ReversePathNoAddress)
+    }
 }
 
 /// How bad it is.
@@ -56,6 +134,8 @@ pub enum Variant {
     BoundToTunnel,
     /// A packet of the peer coming in by the tunnel.
     Reverse,
+    /// As a rule for some traffic alone selects it: with its mark, user, source or ports.
+    Selected,
 }
 
 /// One thing that is wrong with one destination.
@@ -65,7 +145,7 @@ pub struct Finding {
     pub id: String,
     /// How bad it is.
     pub severity: Severity,
-    /// Name of the tunnel that it belongs to (the first, of a multipath route).
+    /// Name of the tunnel that it belongs to (the first, of a multipath route), or that a control target goes into.
     pub tunnel: String,
     /// The address that the kernel was asked about.
     pub destination: IpAddr,
@@ -86,6 +166,10 @@ pub struct Finding {
     pub variants: Vec<Variant>,
     /// Bound to the tunnel's device it goes right (`ping -I`): the split that hides this fault.
     pub right_when_bound: bool,
+    /// What is known of the cause beside the rule and the route, in words: a setting's value, the other tunnel.
+    pub detail: Option<String>,
+    /// What cures it where no policy rule does, in words.
+    pub advice: Option<String>,
 }
 
 /// Where a destination should go.
@@ -225,8 +309,28 @@ pub enum NoteId {
     MixedMultipath,
     /// A rule that already does what the plan would.
     AlreadyThere,
+    /// This host's own traffic into a tunnel has a source address of another device.
+    SourceOfOtherDevice,
+    /// A tunnel has the inside address that AWS keeps for its own end.
+    SwappedInside,
+    /// A tunnel that takes packets by the best way alone has the second best way to a prefix.
+    StrictSecondWay,
+    /// An IKE peer is reached by another tunnel.
+    PeerByOtherTunnel,
+    /// Service addresses of clouds go into a tunnel, and this is no cloud's machine as far as is known.
+    ServiceInTunnel,
     /// Why there is no plan.
     NoPlan,
     /// Something went wrong after the change; the rules stand.
     AfterChange,
+}
+
+/// The first few of a list in words, and how many more there are: `a, b and 7 more`.
+#[must_use]
+pub fn few<T: ToString>(list: &[T], most: usize) -> String {
+    let shown: Vec<String> = list.iter().take(most).map(ToString::to_string).collect();
+    match list.len().saturating_sub(most) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }

@@ -1,63 +1,24 @@
 //! From the kernel's answers to findings.
 
-use super::destination::{Class, Destination};
-use super::finding::{Actual, Expected, Finding, NamedRule, Note, NoteId, Reason, Severity, Variant};
-use super::model::{Answer, Question, Reply, Rule, Snapshot, route::protocol_name};
-use super::owner::{self, Clues};
+use super::destination::Destination;
+use super::finding::{Actual, Expected, Finding, NamedRule, Note, Reason, Severity, Variant};
+use super::model::{Answer, Family, LinkKind, Reply, route::protocol_name};
+use super::owner::Clues;
 use super::tunnel::Tunnel;
-use super::walk::{self, End, Fib, Flow, Match};
+use super::walk::Fib;
+use cause::Cause;
+use known::Known;
 
+mod cause;
+mod known;
 mod notes;
+mod outside;
+mod predict;
+mod question;
+mod selected;
+mod tunnels;
 
-/// A question about a destination, and what an answer to it is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// Index of the destination.
-    pub destination: usize,
-    /// Which question.
-    pub variant: Variant,
-    /// The question itself.
-    pub question: Question,
-}
-
-/// TCP's IP protocol number.
-const TCP: u8 = 6;
-/// BGP's TCP port (RFC 4271).
-const BGP_PORT: u16 = 179;
-
-/// Every question to ask about the destinations (design §4).
-#[must_use]
-pub fn questions(destinations: &[Destination]) -> Vec<Asked> {
-    destinations.iter().enumerate().flat_map(|(index, destination)| variants(index, destination)).collect()
-}
-
-fn variants(index: usize, destination: &Destination) -> Vec<Asked> {
-    let plain = Question { output_interface: destination.vrf, ..Question::plain(destination.address) };
-    let mut asked = vec![(Variant::Plain, plain.clone())];
-    if let Some(source) = destination.inside_source {
-        let from_inside = Question { source: Some(source), ..plain.clone() };
-        asked.push((Variant::FromInside, from_inside.clone()));
-        if destination.class == Class::Inside {
-            let tcp = Question { ip_protocol: Some(TCP), ..from_inside };
-            asked.push((Variant::BgpActive, Question { destination_port: Some(BGP_PORT), ..tcp.clone() }));
-            asked.push((Variant::BgpPassive, Question { source_port: Some(BGP_PORT), ..tcp }));
-            asked.push((Variant::Reverse, reverse(destination, source)));
-        }
-    }
-    if let Some(tunnel) = destination.tunnels.first() {
-        asked.push((Variant::BoundToTunnel, Question { output_interface: Some(*tunnel), ..plain }));
-    }
-    asked.into_iter().map(|(variant, question)| Asked { destination: index, variant, question }).collect()
-}
-
-/// A packet of the peer for the inside address, coming in by the tunnel: the kernel validates its source on the way.
-fn reverse(destination: &Destination, inside: std::net::IpAddr) -> Question {
-    Question {
-        source: Some(destination.address),
-        input_interface: destination.tunnels.first().copied(),
-        ..Question::plain(inside)
-    }
-}
+pub use question::{Asked, Subject, further_questions, questions};
 
 /// What judging yields.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,6 +29,17 @@ pub struct Judgement {
     pub notes: Vec<Note>,
     /// For each destination: did every question go right?
     pub right: Vec<bool>,
+    /// For each destination: who answered?
+    pub judged_by: Vec<Judge>,
+}
+
+/// Who answered the questions about a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Judge {
+    /// The kernel.
+    Kernel,
+    /// The engine alone, from the rules and routes: the kernel was not asked.
+    Engine,
 }
 
 /// What a judgement is made from.
@@ -83,101 +55,129 @@ pub struct Case<'a> {
     pub clues: &'a Clues,
 }
 
-/// Judges the kernel's answers, given in the order of the questions.
+/// An answer about a destination, with the question's variant.
+type Answered<'a> = (Variant, &'a Answer);
+
+/// Judges the kernel's answers, given in the order of the questions. A destination that was not asked about is judged by
+/// what the engine says.
 #[must_use]
 pub fn judge(case: Case<'_>, asked: &[Asked], answers: &[Answer]) -> Judgement {
-    let mut judgement = Judgement { notes: notes::notes(case), ..Judgement::default() };
-    for (index, destination) in case.destinations.iter().enumerate() {
-        let answered: Vec<(Variant, &Answer)> = asked
-            .iter()
-            .zip(answers)
-            .filter(|(asked, _)| asked.destination == index)
-            .map(|(asked, answer)| (asked.variant, answer))
-            .collect();
-        let findings = judge_destination(case, destination, &answered);
-        judgement.right.push(findings.is_empty());
-        judgement.findings.extend(findings);
-        judgement.notes.extend(disagreement(case, &answered));
+    let known = Known::new(case);
+    let mut judgement = Judgement::default();
+    let mut of_destinations: Vec<Vec<Answered<'_>>> = vec![Vec::new(); case.destinations.len()];
+    for (asked, answer) in asked.iter().zip(answers) {
+        if let Subject::Destination { index, variant } = asked.subject
+            && let Some(answered) = of_destinations.get_mut(index)
+        {
+            answered.push((variant, answer));
+        }
     }
+    for (index, destination) in case.destinations.iter().enumerate() {
+        let mut answered = of_destinations.get_mut(index).map(std::mem::take).unwrap_or_default();
+        let by_kernel = answered.iter().any(|(variant, _)| *variant == Variant::Plain);
+        let predicted = if by_kernel { Vec::new() } else { predict::answers(&known, destination) };
+        answered.extend(predicted.iter().map(|(variant, answer)| (*variant, answer)));
+        let findings = judge_destination(&known, destination, &answered);
+        judgement.right.push(findings.is_empty());
+        judgement.judged_by.push(if by_kernel { Judge::Kernel } else { Judge::Engine });
+        judgement.findings.extend(findings);
+    }
+    let pairs = || asked.iter().zip(answers);
+    let selected = selected::judge(&known, pairs());
+    for (index, finding) in selected.findings {
+        if let Some(right) = judgement.right.get_mut(index) {
+            *right = false;
+        }
+        judgement.findings.push(finding);
+    }
+    let outside = outside::judge(&known, pairs());
+    judgement.findings.extend(outside.findings);
+    judgement.findings.extend(tunnels::findings(&known, &judgement.findings));
+    judgement.notes = notes::notes(&known, pairs());
+    judgement.notes.extend(selected.notes);
+    judgement.notes.extend(outside.notes);
+    judgement.notes.extend(predict::disagreements(&known, pairs()));
     judgement.findings.sort_by_key(|finding| (finding.severity, finding.reason));
     judgement
 }
 
 /// Wrong answers of one destination with the same cause are one finding.
-fn judge_destination(case: Case<'_>, destination: &Destination, answered: &[(Variant, &Answer)]) -> Vec<Finding> {
-    let right_when_bound =
-        answered.iter().any(|(variant, answer)| *variant == Variant::BoundToTunnel && goes_right(destination, answer));
+fn judge_destination(known: &Known<'_>, destination: &Destination, answered: &[Answered<'_>]) -> Vec<Finding> {
+    let right_when_bound = answered
+        .iter()
+        .any(|(variant, answer)| *variant == Variant::BoundToTunnel && known.goes_right(destination, &answer.reply));
     let mut findings: Vec<Finding> = Vec::new();
     for (variant, answer) in answered {
-        let wrong = match variant {
-            Variant::Reverse => !matches!(&answer.reply, Reply::Arrives(arrival) if arrival.local),
-            _ => !goes_right(destination, answer),
-        };
-        if !wrong {
-            continue;
-        }
-        let finding = finding(case, destination, *variant, answer, right_when_bound);
+        let Some(cause) = cause::of(known, destination, *variant, answer) else { continue };
+        let finding = finding(known, About::destination(known, destination), cause, Some((*variant, answer)));
         // A packet that would not get out fails the source validation for the same cause.
         let same = findings.iter_mut().find(|other| {
             (other.reason == finding.reason && other.rule == finding.rule)
-                || (*variant == Variant::Reverse && other.reason != Reason::ReversePath)
+                || (*variant == Variant::Reverse
+                    && !other.reason.is_reverse_path()
+                    && other.reason != Reason::WrongSource)
         });
         match same {
             Some(other) => other.variants.push(*variant),
-            None => findings.push(finding),
+            None => findings.push(Finding { right_when_bound, ..finding }),
         }
     }
     findings
 }
 
-fn goes_right(destination: &Destination, answer: &Answer) -> bool {
-    matches!(&answer.reply, Reply::Arrives(arrival) if !arrival.local && destination.tunnels.contains(&arrival.ifindex))
+/// What a finding is about.
+struct About {
+    tunnel: String,
+    destination: std::net::IpAddr,
+    prefix: ipnet::IpNet,
+    expected: Expected,
 }
 
-fn finding(
-    case: Case<'_>,
-    destination: &Destination,
-    variant: Variant,
-    answer: &Answer,
-    right_when_bound: bool,
-) -> Finding {
-    let snapshot = case.fib.snapshot();
-    let tunnel = case.tunnels.iter().find(|tunnel| Some(&tunnel.ifindex) == destination.tunnels.first());
-    let device = destination.tunnels.first().map_or_else(String::new, |index| snapshot.device_name(*index));
-    let (reason, rule) = cause(case.fib, destination, tunnel, variant, answer);
-    let in_the_clear = matches!(&answer.reply, Reply::Arrives(arrival)
-        if !arrival.local && case.tunnels.iter().all(|tunnel| tunnel.ifindex != arrival.ifindex));
-    let severity = if in_the_clear && variant != Variant::Reverse { Severity::Critical } else { Severity::Error };
-    let name = serde_plain(reason);
-    let by = rule.map_or_else(String::new, |rule| format!(":{}", rule.priority));
-    Finding {
-        id: format!("{name}:{device}:{}{by}", destination.prefix),
-        severity,
-        tunnel: device.clone(),
-        destination: destination.address,
-        prefix: destination.prefix,
-        reason,
-        expected: Expected { device, table: destination.table },
-        actual: actual(snapshot, answer),
-        rule: rule.map(|rule| NamedRule { priority: rule.priority, text: rule.words() }),
-        owner: owner::of_decision(snapshot, case.clues, rule, answer.entry.as_ref()),
-        variants: vec![variant],
-        right_when_bound,
+impl About {
+    fn destination(known: &Known<'_>, destination: &Destination) -> Self {
+        let device = destination.tunnels.first().map_or_else(String::new, |index| known.name(*index));
+        Self {
+            tunnel: device.clone(),
+            destination: destination.address,
+            prefix: destination.prefix,
+            expected: Expected { device, table: destination.table },
+        }
     }
 }
 
-/// The identifier of a reason as JSON spells it.
-fn serde_plain(reason: Reason) -> String {
-    serde_json::to_value(reason).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
+/// A finding, from the answer that shows it if one does.
+fn finding<'a>(known: &Known<'a>, about: About, cause: Cause<'a>, answered: Option<Answered<'_>>) -> Finding {
+    let answer = answered.map(|(_, answer)| answer);
+    let in_the_clear = answer.is_some_and(|answer| {
+        matches!(&answer.reply, Reply::Arrives(arrival) if !arrival.local && known.tunnel(arrival.ifindex).is_none())
+    });
+    let critical = in_the_clear && cause.reason.is_wrong_way();
+    let by = cause.rule.map_or_else(String::new, |rule| format!(":{}", rule.priority));
+    Finding {
+        id: format!("{}:{}:{}{by}", cause.reason.name(), about.tunnel, about.prefix),
+        severity: if critical { Severity::Critical } else { Severity::Error },
+        tunnel: about.tunnel,
+        destination: about.destination,
+        prefix: about.prefix,
+        reason: cause.reason,
+        expected: about.expected,
+        actual: answer.map_or_else(Actual::default, |answer| actual(known, answer)),
+        rule: cause.rule.map(|rule| NamedRule { priority: rule.priority, text: rule.words() }),
+        owner: known.owner(cause.rule, answer.and_then(|answer| answer.entry.as_ref())),
+        variants: answered.iter().map(|(variant, _)| *variant).collect(),
+        right_when_bound: false,
+        detail: cause.detail,
+        advice: cause.advice,
+    }
 }
 
-fn actual(snapshot: &Snapshot, answer: &Answer) -> Actual {
+fn actual(known: &Known<'_>, answer: &Answer) -> Actual {
     let entry = answer.entry.as_ref();
     let route = entry.map(ToString::to_string);
     let route_protocol = entry.map(|route| protocol_name(route.protocol));
     match &answer.reply {
         Reply::Arrives(arrival) => Actual {
-            device: Some(snapshot.device_name(arrival.ifindex)),
+            device: Some(known.name(arrival.ifindex)),
             table: Some(arrival.table),
             gateway: arrival.gateway,
             source: arrival.source,
@@ -203,75 +203,17 @@ pub fn refusal(errno: i32) -> &'static str {
     }
 }
 
-/// Why the answer is what it is, and the rule that decided it.
-fn cause<'a>(
-    fib: &Fib<'a>,
-    destination: &Destination,
-    tunnel: Option<&Tunnel>,
-    variant: Variant,
-    answer: &Answer,
-) -> (Reason, Option<&'a Rule>) {
-    let flow = Flow::from(&answer.question);
-    let end = walk::walk(fib, &fib.policy(flow.family()), &flow);
-    match &answer.reply {
-        _ if variant == Variant::Reverse => (Reason::ReversePath, None),
-        Reply::Refused(_) => match end {
-            End::RefusedByRule(rule) => (Reason::UnreachableRule, Some(rule)),
-            End::RefusedByRoute { rule, .. } => (Reason::UnreachableRoute, Some(rule)),
-            End::NoRoute if tunnel.is_some_and(|tunnel| !tunnel.up) => (Reason::TunnelDown, None),
-            End::NoRoute => (Reason::NoRoute, None),
-            End::Route { .. } | End::Undecided { .. } | End::AssumedOnLink(_) => (Reason::Unexplained, None),
-        },
-        Reply::Arrives(arrival) => {
-            let rule = rule_to_table(fib, &end, &flow, arrival.table);
-            let reason = if tunnel.is_some_and(|tunnel| !tunnel.up) {
-                Reason::TunnelDown
-            } else if arrival.table == destination.table {
-                Reason::ShadowedByRoute
-            } else {
-                Reason::HijackedByRule
-            };
-            (reason, rule)
-        }
-    }
+/// Are packets that come in by it exempt from source validation? Those that an XFRM interface decrypted in its own
+/// namespace carry their security path (`fib_validate_source`, `net/ipv4/fib_frontend.c`); a route query carries none.
+fn is_exempt_from_validation(known: &Known<'_>, ifindex: u32) -> bool {
+    known.case.fib.link(ifindex).is_some_and(|link| matches!(link.kind, LinkKind::Xfrm { .. }))
 }
 
-/// The rule that led to the table which the kernel says it used: the engine's where both agree, else the first that
-/// looks the table up and may match.
-fn rule_to_table<'a>(fib: &Fib<'a>, end: &End<'a>, flow: &Flow, table: u32) -> Option<&'a Rule> {
-    if let End::Route { rule, .. } = end
-        && rule.table() == Some(table)
-    {
-        return Some(rule);
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
     }
-    fib.snapshot()
-        .rules_of(flow.family())
-        .find(|rule| rule.table() == Some(table) && !matches!(walk::matches(fib, rule, flow), Match::No(_)))
-}
-
-/// The engine and the kernel should agree on the plain question; where they do not, it is said.
-fn disagreement(case: Case<'_>, answered: &[(Variant, &Answer)]) -> Option<Note> {
-    let (_, answer) = answered.iter().find(|(variant, _)| *variant == Variant::Plain)?;
-    let flow = Flow::from(&answer.question);
-    let end = walk::walk(case.fib, &case.fib.policy(flow.family()), &flow);
-    let agree = match (&end, &answer.reply) {
-        (End::Undecided { .. }, _) => true,
-        (End::Route { table, .. }, Reply::Arrives(arrival)) => {
-            *table == arrival.table && (arrival.local || end.leaves_by(arrival.ifindex))
-        }
-        (End::AssumedOnLink(device), Reply::Arrives(arrival)) => arrival.ifindex == *device,
-        (End::Route { .. } | End::AssumedOnLink(_), Reply::Refused(_)) => false,
-        (End::RefusedByRule(_) | End::RefusedByRoute { .. } | End::NoRoute, reply) => {
-            matches!(reply, Reply::Refused(_))
-        }
-    };
-    (!agree).then(|| Note {
-        id: NoteId::EngineDisagrees,
-        text: format!(
-            "for {} the kernel's answer differs from what the rules and routes say by vpnfix's reading; the kernel's holds",
-            flow.to
-        ),
-    })
 }
 
 #[cfg(test)]

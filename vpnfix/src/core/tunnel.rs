@@ -1,5 +1,6 @@
 //! Which interfaces are tunnels, and the addresses inside them.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -56,17 +57,26 @@ pub struct NoSuchDevice {
 /// # Errors
 /// A named device that does not exist.
 pub fn tunnels(snapshot: &Snapshot, named: &[String]) -> Result<Vec<Tunnel>, NoSuchDevice> {
-    for name in named {
-        if snapshot.link_named(name).is_none() {
-            let there: Vec<&str> = snapshot.links.iter().map(|link| link.name.as_str()).collect();
-            return Err(NoSuchDevice { name: name.clone(), there: there.join(", ") });
-        }
+    let names: HashSet<&str> = snapshot.links.iter().map(|link| link.name.as_str()).collect();
+    if let Some(name) = named.iter().find(|name| !names.contains(name.as_str())) {
+        let there: Vec<&str> = snapshot.links.iter().map(|link| link.name.as_str()).collect();
+        return Err(NoSuchDevice { name: name.clone(), there: there.join(", ") });
     }
+    let named: HashSet<&str> = named.iter().map(String::as_str).collect();
     let is_tunnel = |link: &&Link| {
-        named.contains(&link.name)
+        named.contains(link.name.as_str())
             || (matches!(link.kind, LinkKind::Vti { .. } | LinkKind::Xfrm { .. }) && !is_fallback_device(&link.name))
     };
-    Ok(snapshot.links.iter().filter(is_tunnel).map(|link| tunnel(snapshot, link)).collect())
+    let mut addresses: HashMap<u32, Vec<&Address>> = HashMap::new();
+    for address in &snapshot.addresses {
+        addresses.entry(address.ifindex).or_default().push(address);
+    }
+    let vrfs: HashMap<u32, u32> = snapshot.links.iter().filter_map(vrf_table).collect();
+    let of = |link: &Link| {
+        let vrf = link.master.and_then(|master| Some((master, *vrfs.get(&master)?)));
+        tunnel(link, addresses.get(&link.index).map_or(&[], Vec::as_slice), vrf)
+    };
+    Ok(snapshot.links.iter().filter(is_tunnel).map(of).collect())
 }
 
 /// The devices that the VTI modules make in each namespace by themselves; nothing is ever routed into them.
@@ -74,7 +84,16 @@ fn is_fallback_device(name: &str) -> bool {
     matches!(name, "ip_vti0" | "ip6_vti0")
 }
 
-fn tunnel(snapshot: &Snapshot, link: &Link) -> Tunnel {
+/// Index and table of a VRF device.
+fn vrf_table(link: &Link) -> Option<(u32, u32)> {
+    match link.kind {
+        LinkKind::Vrf { table } => Some((link.index, table)),
+        _ => None,
+    }
+}
+
+/// A link as a tunnel, with its addresses and the VRF that it is enslaved to (index and table).
+fn tunnel(link: &Link, addresses: &[&Address], vrf: Option<(u32, u32)>) -> Tunnel {
     let (key, outer_peer) = match &link.kind {
         LinkKind::Vti { remote, output_key, .. } => {
             (Some(TunnelKey::Key(*output_key)), remote.filter(|address| !address.is_unspecified()))
@@ -82,11 +101,10 @@ fn tunnel(snapshot: &Snapshot, link: &Link) -> Tunnel {
         LinkKind::Xfrm { if_id } => (Some(TunnelKey::IfId(*if_id)), None),
         _ => (None, None),
     };
-    let mut inside: Vec<Inside> = snapshot
-        .addresses
+    let mut inside: Vec<Inside> = addresses
         .iter()
-        .filter(|address| address.ifindex == link.index && !is_link_local_v6(address.local))
-        .filter_map(inside_of)
+        .filter(|address| !is_link_local_v6(address.local))
+        .filter_map(|address| inside_of(address))
         .collect();
     inside.sort_by_key(|inside| Family::of(inside.local));
     Tunnel {
@@ -96,8 +114,8 @@ fn tunnel(snapshot: &Snapshot, link: &Link) -> Tunnel {
         up: link.up,
         key,
         outer_peer,
-        table: snapshot.vrf_table(link).unwrap_or(TABLE_MAIN),
-        vrf: snapshot.vrf_table(link).and(link.master),
+        table: vrf.map_or(TABLE_MAIN, |(_, table)| table),
+        vrf: vrf.map(|(index, _)| index),
         inside,
     }
 }

@@ -1,10 +1,17 @@
 //! `diagnose` as text.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::{Palette, counted, table_name};
-use crate::core::finding::{Confidence, Finding, Reason, Severity, Variant};
-use crate::core::report::diagnose::{DiagnoseReport, HostVerdict, PlanReport};
+use super::{Palette, counted, table_name, wrapped};
+use crate::core::finding::{Confidence, Finding, Severity, few};
+use crate::core::report::cause::Cause;
+use crate::core::report::diagnose::{DestinationReport, DiagnoseReport, HostVerdict, JudgedBy, PlanReport};
+
+/// So many lines of one kind are shown; the documents have all.
+const MOST_LINES: usize = 10;
+/// Where the rest is.
+const ELSEWHERE: &str = "see --format json";
 
 /// The report as a person reads it.
 #[must_use]
@@ -13,14 +20,17 @@ pub fn text(report: &DiagnoseReport, palette: Palette) -> String {
     head(&mut out, report, palette);
     tunnels(&mut out, report, palette);
     verdict(&mut out, report, palette);
-    for group in grouped(&report.findings) {
-        cause(&mut out, report, &group, palette);
+    let findings: HashMap<&str, &Finding> =
+        report.findings.iter().map(|finding| (finding.id.as_str(), finding)).collect();
+    for cause in &report.causes {
+        self::cause(&mut out, cause, &findings, palette);
     }
     if let Some(plan) = &report.plan
         && !(plan.steps.is_empty() && plan.left_out.is_empty())
     {
         heading(&mut out, "What would repair it", palette);
-        self::plan(&mut out, plan, palette);
+        steps(&mut out, plan, MOST_LINES, palette);
+        left_out(&mut out, plan, palette);
         if !plan.steps.is_empty() {
             out.push_str("  `vpnfix fix` does this, and proves it on live packets; `vpnfix undo` takes it back.\n");
         }
@@ -50,7 +60,7 @@ fn tunnels(out: &mut String, report: &DiagnoseReport, palette: Palette) {
     }
     heading(out, "Tunnels", palette);
     let width = report.tunnels.iter().map(|tunnel| tunnel.name.len()).max().unwrap_or(0);
-    for tunnel in &report.tunnels {
+    for tunnel in report.tunnels.iter().take(MOST_LINES) {
         let state = if tunnel.up { palette.good("up") } else { palette.bad("down") };
         let addresses = match (tunnel.local, tunnel.peer, tunnel.prefix) {
             (Some(local), Some(peer), Some(prefix)) => format!("{local}, peer {peer}, inside prefix {prefix}"),
@@ -58,6 +68,14 @@ fn tunnels(out: &mut String, report: &DiagnoseReport, palette: Palette) {
             _ => "no address".into(),
         };
         let _ = writeln!(out, "  {:width$}  {} {state}  {addresses}", tunnel.name, tunnel.kind);
+    }
+    more(out, report.tunnels.len().saturating_sub(MOST_LINES), palette);
+}
+
+/// How much is not shown.
+fn more(out: &mut String, count: usize, palette: Palette) {
+    if count > 0 {
+        let _ = writeln!(out, "  {}", palette.faint(format!("… and {count} more, {ELSEWHERE}")));
     }
 }
 
@@ -68,6 +86,10 @@ fn verdict(out: &mut String, report: &DiagnoseReport, palette: Palette) {
         HostVerdict::Healthy => {
             palette.good(format!("HEALTHY: {} of the tunnels, all on their way into them", counted(all, "destination")))
         }
+        HostVerdict::Misrouted if wrong == 0 => palette.bad(format!(
+            "FAULTY: {}, all on their way into the tunnels, and yet something is wrong",
+            counted(all, "destination")
+        )),
         HostVerdict::Misrouted => palette.bad(format!("MISROUTED: {wrong} of {} wrong", counted(all, "destination"))),
         HostVerdict::Unknown if report.tunnels.is_empty() => palette
             .doubtful("UNKNOWN: no tunnel here (no link of kind vti, vti6 or xfrm); name the device with --tunnel DEV"),
@@ -76,111 +98,150 @@ fn verdict(out: &mut String, report: &DiagnoseReport, palette: Palette) {
         }
     };
     let _ = writeln!(out, "\n{line}");
-    for destination in &report.destinations {
+    destinations(out, report, palette);
+}
+
+/// The wrong ones first; of each kind so many that both are seen.
+fn destinations(out: &mut String, report: &DiagnoseReport, palette: Palette) {
+    let (right, wrong): (Vec<_>, Vec<_>) = report.destinations.iter().partition(|destination| destination.right);
+    let shown = |of: &[&DestinationReport], others: usize| {
+        let room = if of.len() + others <= MOST_LINES {
+            MOST_LINES
+        } else {
+            MOST_LINES.saturating_sub(others.min(MOST_LINES / 2))
+        };
+        room.min(of.len())
+    };
+    let (most_wrong, most_right) = (shown(&wrong, right.len()), shown(&right, wrong.len()));
+    let width = report.destinations.iter().map(|destination| destination.prefix.to_string().len()).max().unwrap_or(0);
+    for destination in wrong.iter().take(most_wrong).chain(right.iter().take(most_right)) {
         let mark = if destination.right { palette.good("ok   ") } else { palette.bad("wrong") };
+        let unasked =
+            if destination.judged_by == JudgedBy::Engine { " (by the rules; the kernel was not asked)" } else { "" };
         let _ = writeln!(
             out,
-            "  {mark}  {:<20} belongs to {}",
+            "  {mark}  {:<width$}  belongs to {}{unasked}",
             destination.prefix.to_string(),
             destination.tunnels.join(" and ")
         );
     }
+    let rest = [(wrong.len() - most_wrong, "wrong"), (right.len() - most_right, "right")];
+    let rest: Vec<String> =
+        rest.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} more {what}")).collect();
+    if !rest.is_empty() {
+        let _ = writeln!(out, "  {}", palette.faint(format!("… and {}, {ELSEWHERE}", rest.join(", "))));
+    }
 }
 
-/// Findings of the same cause: same reason, same rule, same wrong way.
-fn grouped(findings: &[Finding]) -> Vec<Vec<&Finding>> {
-    let mut groups: Vec<Vec<&Finding>> = Vec::new();
-    for finding in findings {
-        let same = |group: &&mut Vec<&Finding>| {
-            group.first().is_some_and(|other| {
-                other.reason == finding.reason
-                    && other.rule == finding.rule
-                    && other.actual.device == finding.actual.device
-                    && other.actual.table == finding.actual.table
-            })
-        };
-        match groups.iter_mut().find(same) {
-            Some(group) => group.push(finding),
-            None => groups.push(vec![finding]),
-        }
+fn cause(out: &mut String, cause: &Cause, findings: &HashMap<&str, &Finding>, palette: Palette) {
+    out.push('\n');
+    for line in wrapped(&cause.sentence, "", "") {
+        let _ = writeln!(out, "{}", palette.strong(line));
     }
-    groups
-}
-
-fn cause(out: &mut String, report: &DiagnoseReport, group: &[&Finding], palette: Palette) {
-    let Some(first) = group.first() else { return };
-    heading(out, &sentence(first, group.len()), palette);
-    for finding in group {
-        let _ = writeln!(out, "  {}", destination_line(report, finding));
+    let found: Vec<&Finding> = cause.findings.iter().filter_map(|id| findings.get(id.as_str()).copied()).collect();
+    for finding in found.iter().take(MOST_LINES / 2) {
+        lines(out, &destination_line(finding), "  ");
     }
-    let actual = &first.actual;
-    if let (Some(route), Some(protocol)) = (&actual.route, &actual.route_protocol) {
-        let via = actual.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
-        let dev = actual.device.as_ref().map_or_else(String::new, |device| format!(" dev {device}"));
-        let table = actual.table.map_or_else(String::new, |table| format!(" in table {}", table_name(table)));
-        let _ = writeln!(out, "  route: {route}{via}{dev}{table}, protocol {protocol}");
+    more(out, found.len().saturating_sub(MOST_LINES / 2), palette);
+    if let Some(first) = found.first() {
+        route(out, first);
     }
-    if let Some(rule) = &first.rule {
-        let _ = writeln!(out, "  rule:  {}: {}", rule.priority, rule.text);
+    if let Some(rule) = &cause.rule {
+        lines(out, &format!("rule:  {}: {}", rule.priority, rule.text), "  ");
     }
-    if first.owner.confidence > Confidence::Unknown {
-        let sure = match first.owner.confidence {
+    if cause.owner.confidence > Confidence::Unknown {
+        let sure = match cause.owner.confidence {
             Confidence::Certain => "certain",
             Confidence::Likely => "likely",
             Confidence::Possible | Confidence::Unknown => "possible",
         };
-        let _ = writeln!(out, "  owner: {} ({sure}: {})", first.owner.name, first.owner.evidence.join("; "));
+        lines(out, &format!("owner: {} ({sure}: {})", cause.owner.name, cause.owner.evidence.join("; ")), "  ");
     }
-    if first.right_when_bound && !first.variants.contains(&Variant::BoundToTunnel) {
-        let _ = writeln!(
-            out,
-            "  {}",
-            palette.faint(format!("bound to the device it goes right, so `ping -I {}` hides this", first.tunnel))
-        );
-    }
-}
-
-/// One sentence that says what is wrong.
-fn sentence(finding: &Finding, count: usize) -> String {
-    let (what, it) =
-        if count == 1 { ("A destination".to_string(), "it") } else { (format!("{count} destinations"), "them") };
-    let device = finding.actual.device.as_deref().unwrap_or("nothing");
-    match finding.reason {
-        Reason::HijackedByRule => {
-            format!("{what} of a tunnel: a policy rule sends {it} out of {device} before table main is asked")
+    for remark in &cause.remarks {
+        for line in wrapped(remark, "  ", "  ") {
+            let _ = writeln!(out, "{}", palette.faint(line));
         }
-        Reason::ShadowedByRoute => format!("{what} of a tunnel: a better route of the same table leads to {device}"),
-        Reason::UnreachableRule => format!("{what} of a tunnel: a policy rule refuses {it}"),
-        Reason::UnreachableRoute => format!("{what} of a tunnel: a route refuses {it}"),
-        Reason::NoRoute => format!("{what} of a tunnel: no route at all"),
-        Reason::TunnelDown => format!("{what} of a tunnel whose interface is down: out of {device}"),
-        Reason::ReversePath => "Packets that come in by the tunnel: source validation drops them".into(),
-        Reason::Unexplained => format!("{what} of a tunnel: the kernel's answer cannot be explained from its rules"),
+    }
+    let cured = &cause.cured_by;
+    let rules = counted(cured.steps.len() as u64, "rule");
+    match (cured.steps.is_empty(), &cured.advice) {
+        (false, _) if cured.left_out.is_empty() => lines(out, &format!("cure:  the plan below ({rules})"), "  "),
+        (false, _) => {
+            let left = few(&cured.left_out, 3);
+            lines(out, &format!("cure:  the plan below ({rules}), but not for {left}"), "  ");
+        }
+        (true, Some(advice)) => lines(out, &format!("cure:  {advice}"), "  "),
+        (true, None) => {}
     }
 }
 
-fn destination_line(report: &DiagnoseReport, finding: &Finding) -> String {
-    let destination = report.destinations.iter().find(|destination| destination.prefix == finding.prefix);
-    let tunnels = destination.map_or_else(|| finding.tunnel.clone(), |destination| destination.tunnels.join(" and "));
+/// A text in lines that fit the screen; from the second on they stand under the text behind its word.
+fn lines(out: &mut String, text: &str, indent: &str) {
+    let further = format!("{indent}       ");
+    for line in wrapped(text, indent, &further) {
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+fn route(out: &mut String, finding: &Finding) {
+    let actual = &finding.actual;
+    if let (Some(route), Some(protocol)) = (&actual.route, &actual.route_protocol) {
+        let via = actual.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+        let dev = actual.device.as_ref().map_or_else(String::new, |device| format!(" dev {device}"));
+        let table = actual.table.map_or_else(String::new, |table| format!(" in table {}", table_name(table)));
+        lines(out, &format!("route: {route}{via}{dev}{table}, protocol {protocol}"), "  ");
+    }
+}
+
+fn destination_line(finding: &Finding) -> String {
     let goes = match (&finding.actual.device, &finding.actual.error) {
         (Some(device), _) => {
             let source = finding.actual.source.map_or_else(String::new, |source| format!(", source {source}"));
             let clear = if finding.severity == Severity::Critical { ", in the clear" } else { "" };
-            format!("leaves by {device}{clear}{source}")
+            format!(", leaves by {device}{clear}{source}")
         }
-        (None, Some(error)) => format!("fails: {error}"),
-        (None, None) => "fails".into(),
+        (None, Some(error)) => format!(", fails: {error}"),
+        (None, None) => String::new(),
     };
-    format!("{} ({}) belongs to {tunnels}, {goes}", finding.destination, finding.prefix)
+    let device = &finding.expected.device;
+    format!("{} ({}) belongs to {device}{goes}", finding.destination, finding.prefix)
 }
 
-/// The steps, one command a line, each with its reason.
+/// The plan: its steps, one command a line, each with its reason, and what it does not cure.
 pub(super) fn plan(out: &mut String, plan: &PlanReport, palette: Palette) {
-    for step in &plan.steps {
+    steps(out, plan, usize::MAX, palette);
+    left_out(out, plan, palette);
+}
+
+fn steps(out: &mut String, plan: &PlanReport, most: usize, palette: Palette) {
+    for step in plan.steps.iter().take(most) {
         let _ = writeln!(out, "  {}  {}", step.apply, palette.faint(format!("# {}", step.why)));
     }
+    let rest = plan.steps.len().saturating_sub(most);
+    if rest > 0 {
+        let _ = writeln!(out, "  {}", palette.faint(format!("… and {rest} more, see `vpnfix fix --dry-run`")));
+    }
+}
+
+/// What is not cured for the same reason is told in one line.
+fn left_out(out: &mut String, plan: &PlanReport, palette: Palette) {
+    let mut order: Vec<&str> = Vec::new();
+    let mut by_reason: HashMap<&str, Vec<String>> = HashMap::new();
     for left in &plan.left_out {
-        let _ = writeln!(out, "  {} {}: {}", palette.doubtful("not repaired"), left.prefix, left.why);
+        let prefixes = by_reason.entry(left.why.as_str()).or_default();
+        if prefixes.is_empty() {
+            order.push(&left.why);
+        }
+        prefixes.push(left.prefix.to_string());
+    }
+    for why in order {
+        let prefixes = by_reason.get(why).map(|prefixes| few(prefixes, 3)).unwrap_or_default();
+        let text = format!("not repaired {prefixes}: {why}");
+        for (index, line) in wrapped(&text, "  ", "    ").into_iter().enumerate() {
+            let line =
+                if index == 0 { line.replacen("not repaired", &palette.doubtful("not repaired"), 1) } else { line };
+            let _ = writeln!(out, "{line}");
+        }
     }
 }
 
@@ -191,7 +252,9 @@ pub(super) fn cure(out: &mut String, cures: &[crate::core::finding::Cure], palet
     }
     heading(out, "The cure at the root", palette);
     for cure in cures {
-        let _ = writeln!(out, "  {}\n  where: {}\n  how:   {}", cure.what, cure.place, cure.how);
+        lines(out, &cure.what, "  ");
+        lines(out, &format!("where: {}", cure.place), "  ");
+        lines(out, &format!("how:   {}", cure.how), "  ");
     }
 }
 
@@ -203,6 +266,8 @@ pub(super) fn notes<'a>(out: &mut String, notes: impl Iterator<Item = &'a str>, 
     }
     heading(out, "Worth knowing", palette);
     for note in notes {
-        let _ = writeln!(out, "  {note}");
+        for line in wrapped(note, "  ", "    ") {
+            let _ = writeln!(out, "{line}");
+        }
     }
 }

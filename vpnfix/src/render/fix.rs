@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use super::Palette;
 use super::diagnose::{cure, heading, notes, plan};
 use crate::core::confirm::{Confirmation, RungName, RungState};
-use crate::core::finding::Reason;
 use crate::core::report::Outcome;
 use crate::core::report::fix::{FixReport, Rollback, UndoReport};
 
@@ -40,8 +39,8 @@ pub fn text(report: &FixReport, palette: Palette) -> String {
     if !report.remaining.is_empty() && !report.dry_run {
         heading(&mut out, "Still wrong", palette);
         for finding in &report.remaining {
-            let how = match (&finding.actual.device, finding.reason) {
-                (_, Reason::ReversePath) => "its incoming packets fail the source validation".to_string(),
+            let how = match (&finding.actual.device, &finding.detail) {
+                (_, Some(detail)) if !finding.reason.is_wrong_way() => detail.clone(),
                 (Some(device), _) => format!("leaves by {device}"),
                 (None, _) => finding.actual.error.clone().unwrap_or_else(|| "is refused".into()),
             };

@@ -90,3 +90,17 @@ fn table_name(table: u32) -> String {
         _ => crate::core::model::rule::table_word(table),
     }
 }
+
+/// Width that texts are wrapped to: that of a classic terminal.
+const WIDTH: usize = 80;
+
+/// A text in lines of at most [`WIDTH`] columns where its words allow it.
+fn wrapped(text: &str, first: &str, further: &str) -> Vec<String> {
+    let options = textwrap::Options::new(WIDTH)
+        .initial_indent(first)
+        .subsequent_indent(further)
+        // A prefix or a command that is cut in two can be copied no more.
+        .break_words(false)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
+}

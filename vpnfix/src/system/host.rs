@@ -30,11 +30,16 @@ fn read(path: &'static str) -> Result<String, HostError> {
         .map_err(|source| HostError { path, source })
 }
 
-/// Kernel release and host name (`uname`), empty where the kernel does not tell.
+/// Where the kernel shows the machine's maker (`drivers/firmware/dmi-id.c`); not on every machine.
+const VENDOR: &str = "/sys/class/dmi/id/sys_vendor";
+
+/// Kernel release and host name (`uname`), empty where the kernel does not tell, and the machine's maker.
 #[must_use]
 pub fn facts() -> HostFacts {
-    let Ok(names) = uname() else { return HostFacts::default() };
+    let vendor = read(VENDOR).ok().map(|text| text.trim().to_owned()).filter(|vendor| !vendor.is_empty());
+    let Ok(names) = uname() else { return HostFacts { vendor, ..HostFacts::default() } };
     HostFacts {
+        vendor,
         kernel: names.release().to_string_lossy().into_owned(),
         hostname: names.nodename().to_string_lossy().into_owned(),
     }

@@ -1,41 +1,57 @@
-//! What is worth knowing of a host beside what is wrong with it.
+//! What is worth knowing of a host beside what is wrong with it. Most of it is what other people meant: no note may sound
+//! like a fault.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+use prefix_trie::joint::JointPrefixMap;
 
-use super::Case;
-use crate::core::destination::{self, Destination};
-use crate::core::finding::{Note, NoteId};
+use super::known::Known;
+use super::question::{Asked, Subject};
+use super::{cause, family_name, is_exempt_from_validation};
+use crate::core::destination::{self, Class, Destination};
+use crate::core::finding::{Note, NoteId, Variant, few};
 use crate::core::model::rule::table_word;
-use crate::core::model::{Family, Ports, RouteKind, Rule, Snapshot, TABLE_LOCAL, TABLE_MAIN};
+use crate::core::model::{Answer, Family, Reply, RouteKind, Rule, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use crate::core::owner::VPNFIX_PROTOCOL;
-use crate::core::tunnel::Tunnel;
-use crate::core::walk::{self, End, Fib, Flow};
+use crate::core::tunnel::{Inside, Tunnel};
+use crate::core::walk::{End, Flow};
+
+/// So many parts of one destination are looked at.
+const PARTS: usize = 256;
+/// So many prefixes, rules or addresses are named in one note.
+const NAMED: usize = 3;
 
 /// All notes about a host.
-pub(super) fn notes(case: Case<'_>) -> Vec<Note> {
+pub(super) fn notes<'q>(known: &Known<'_>, answered: impl Iterator<Item = (&'q Asked, &'q Answer)>) -> Vec<Note> {
     let mut notes = Vec::new();
     for family in Family::ALL {
-        for rule in case.fib.snapshot().rules_of(family).filter(|rule| !rule.is_kernel_default()) {
-            notes.extend(empty_table(case.fib.snapshot(), rule));
-            notes.extend(selective_rule(case, rule));
-            notes.extend(helpful_rule(case, rule));
+        let others = || known.rules(family).iter().copied().filter(|rule| !rule.is_kernel_default());
+        notes.extend(others().filter_map(|rule| empty_table(known, rule)));
+        notes.extend(helpful_rules(known, family));
+        let parts = Parts::new(known, family);
+        let of_family = |destination: &&Destination| Family::of(destination.address) == family;
+        for destination in known.case.destinations.iter().filter(of_family) {
+            notes.extend(parts.elsewhere(destination));
         }
     }
-    // All of them, not only those that were asked about.
-    let all = destination::destinations(case.fib, case.tunnels);
-    notes.extend(case.tunnels.iter().filter_map(|tunnel| lone_tunnel(&all, tunnel)));
-    for destination in case.destinations {
-        notes.extend(parts_elsewhere(case.fib, destination));
-        notes.extend(mixed_multipath(case, destination));
-    }
+    notes.extend(lone_tunnels(known));
+    notes.extend(known.case.tunnels.iter().filter_map(swapped_inside));
+    notes.extend(known.case.destinations.iter().filter_map(|destination| mixed_multipath(known, destination)));
+    notes.extend(strict_second_ways(known));
+    notes.extend(sources(known, answered));
     notes
 }
 
-/// A rule to a table without routes fires no hook of the kernel: only the list of rules shows it.
-fn empty_table(snapshot: &Snapshot, rule: &Rule) -> Option<Note> {
-    let table = rule.table()?;
-    let empty = snapshot.table(rule.family, table).next().is_none();
-    empty.then(|| Note {
+/// A rule to a table without routes fires no hook of the kernel: only the list of rules shows it. A rule for marked
+/// traffic, say, is its maker's business.
+fn empty_table(known: &Known<'_>, rule: &Rule) -> Option<Note> {
+    let table = rule.table().filter(|table| *table != TABLE_DEFAULT)?;
+    let for_all = rule.same_effect(&Rule { to: rule.to, ..Rule::lookup(rule.family, rule.priority, table) });
+    let fib = known.case.fib;
+    let empty = fib.is_empty(rule.family, table) && fib.is_whole(rule.family, table);
+    (for_all && empty).then(|| Note {
         id: NoteId::RuleToEmptyTable,
         text: format!(
             "{} rule `{rule}` looks up table {}, which has no routes: it decides nothing",
@@ -45,136 +61,155 @@ fn empty_table(snapshot: &Snapshot, rule: &Rule) -> Option<Note> {
     })
 }
 
-fn lone_tunnel(destinations: &[Destination], tunnel: &Tunnel) -> Option<Note> {
-    if tunnel.inside.is_empty() {
-        return Some(Note {
+/// Tunnels without an address, and those through which nothing is routed.
+fn lone_tunnels(known: &Known<'_>) -> Vec<Note> {
+    // All destinations, not only those that were asked about.
+    let all = destination::destinations(known.case.fib, known.case.tunnels);
+    let used: HashSet<u32> = all.iter().flat_map(|destination| destination.tunnels.iter().copied()).collect();
+    let note = |tunnel: &Tunnel| match (tunnel.inside.is_empty(), used.contains(&tunnel.ifindex)) {
+        (true, _) => Some(Note {
             id: NoteId::TunnelWithoutAddress,
             text: format!("tunnel {} has no address: its inside prefix and its peer are not known", tunnel.name),
-        });
-    }
-    let used = destinations.iter().any(|destination| destination.tunnels.contains(&tunnel.ifindex));
-    (!used).then(|| Note {
-        id: NoteId::TunnelWithoutDestination,
-        text: format!("nothing is routed through tunnel {}, as far as its addresses and the routes say", tunnel.name),
-    })
+        }),
+        (false, false) => Some(Note {
+            id: NoteId::TunnelWithoutDestination,
+            text: format!(
+                "nothing is routed through tunnel {}, as far as its addresses and the routes say",
+                tunnel.name
+            ),
+        }),
+        (false, true) => None,
+    };
+    known.case.tunnels.iter().filter_map(note).collect()
 }
 
-/// A rule for some traffic only (an input interface, a source, a mark, a user) may send that traffic elsewhere. Such
-/// rules are often meant so; the kernel was asked about ordinary traffic of this host.
-fn selective_rule(case: Case<'_>, rule: &Rule) -> Option<Note> {
-    let selective = rule.iif.is_some() || rule.from.is_some() || rule.mark.is_some() || rule.uid_range.is_some();
-    if !selective || rule.invert || rule.protocol == VPNFIX_PROTOCOL || !rule.unknown_attributes.is_empty() {
-        return None;
-    }
-    let elsewhere: Vec<String> = case
-        .destinations
-        .iter()
-        .filter(|destination| Family::of(destination.address) == rule.family)
-        .filter(|destination| {
-            let end = walk::walk(case.fib, &case.fib.policy(rule.family), &flow_of(case.fib, rule, destination));
-            end.rule() == Some(rule) && !destination.tunnels.iter().any(|tunnel| end.leaves_by(*tunnel))
-        })
-        .map(|destination| destination.prefix.to_string())
-        .collect();
-    (!elsewhere.is_empty()).then(|| Note {
-        id: NoteId::SomeTrafficElsewhere,
+/// AWS takes the first host of an inside /30 for its own end (the customer gateway's is the second).
+fn swapped_inside(tunnel: &Tunnel) -> Option<Note> {
+    let is_first = |inside: &&Inside| {
+        matches!((inside.prefix, inside.local), (IpNet::V4(prefix), IpAddr::V4(local))
+            if prefix.network().is_link_local() && prefix.prefix_len() == 30 && u32::from(local) & 3 == 1)
+    };
+    let inside = tunnel.inside.iter().find(is_first).filter(|_| tunnel.key.is_some())?;
+    Some(Note {
+        id: NoteId::SwappedInside,
         text: format!(
-            "{} rule `{rule}` keeps the traffic that it selects out of the tunnels (to {}); it was not judged",
-            family_name(rule.family),
-            elsewhere.join(", ")
+            "{} has {}, the first host of {}; AWS keeps that one for its own end. If the other end is AWS's, the two \
+             addresses are swapped",
+            tunnel.name, inside.local, inside.prefix
         ),
     })
 }
 
-/// A rule that sends destinations into main before another table is asked: ours of an earlier run, or somebody's own cure.
-fn helpful_rule(case: Case<'_>, rule: &Rule) -> Option<Note> {
-    let for_a_destination =
-        rule.to.is_some_and(|to| case.destinations.iter().any(|destination| to.contains(&destination.prefix)));
-    let for_all = rule.same_effect_anywhere(&Rule {
-        suppress_prefix_length: Some(0),
-        ..Rule::lookup(rule.family, rule.priority, TABLE_MAIN)
-    });
-    let mut later = case.fib.snapshot().rules_of(rule.family).filter(|other| other.priority > rule.priority);
-    let precedes =
-        later.any(|other| !other.is_kernel_default() && other.table().is_some_and(|table| table != TABLE_MAIN));
-    let helps = rule.table() == Some(TABLE_MAIN) && (for_a_destination || for_all) && precedes;
-    helps.then(|| Note {
-        id: NoteId::AlreadyThere,
-        text: match rule.protocol {
-            VPNFIX_PROTOCOL => format!("{} rule `{rule}` is vpnfix's own, of an earlier run", family_name(rule.family)),
-            _ => format!("{} rule `{rule}`, made by others, already does what vpnfix would", family_name(rule.family)),
-        },
-    })
-}
-
-/// The flow that a rule selects, to a destination.
-fn flow_of(fib: &Fib<'_>, rule: &Rule, destination: &Destination) -> Flow {
-    let plain = Flow::plain(destination.address);
-    let iif = rule.iif.as_ref().and_then(|name| fib.link_named(name)).map(|link| link.index);
-    Flow {
-        from: rule.from.and_then(|from| from.hosts().next()),
-        iif: iif.unwrap_or(plain.iif),
-        mark: rule.mark.map_or(0, |mark| mark.value),
-        uid: rule.uid_range.map_or(plain.uid, |uids| uids.start),
-        protocol: rule.ip_protocol.unwrap_or(plain.protocol),
-        source_port: rule.source_ports.map_or(0, Ports::first),
-        destination_port: rule.destination_ports.map_or(0, Ports::first),
-        tos: rule.tos,
-        ..plain
+/// Rules that send destinations into main before another table is asked: ours of an earlier run, or somebody's own cure.
+fn helpful_rules(known: &Known<'_>, family: Family) -> Vec<Note> {
+    let mut prefixes: JointPrefixMap<IpNet, ()> = JointPrefixMap::new();
+    for destination in known.case.destinations {
+        prefixes.insert(destination.prefix.trunc(), ());
     }
-}
-
-/// More specific routes of other tables, and rules for a part of the prefix, that take that part elsewhere: a
-/// policy-based child in strongSwan's table, say.
-fn parts_elsewhere(fib: &Fib<'_>, destination: &Destination) -> Vec<Note> {
-    let snapshot = fib.snapshot();
-    let family = Family::of(destination.address);
-    let is_part = |prefix: &IpNet| destination.prefix.contains(prefix) && *prefix != destination.prefix;
-    let tables: Vec<u32> = snapshot.rules_of(family).filter_map(Rule::table).collect();
-    let of_routes = snapshot.routes.iter().filter(|route| {
-        route.family == family
-            && tables.contains(&route.table)
-            && route.table != destination.table
-            && route.table != TABLE_LOCAL
-            && route.kind != RouteKind::Throw
-    });
-    let of_rules = snapshot.rules_of(family).filter(|rule| rule.protocol != VPNFIX_PROTOCOL).filter_map(|rule| rule.to);
-    let mut parts: Vec<IpNet> = of_routes.map(|route| route.destination).chain(of_rules).filter(is_part).collect();
-    parts.sort_unstable();
-    parts.dedup();
-    parts.into_iter().filter_map(|part| part_note(fib, destination, part)).collect()
-}
-
-fn part_note(fib: &Fib<'_>, destination: &Destination, part: IpNet) -> Option<Note> {
-    let address = destination::sample(fib, part)?;
-    let flow = Flow::plain(address);
-    let end = walk::walk(fib, &fib.policy(flow.family()), &flow);
-    if destination.tunnels.iter().any(|tunnel| end.leaves_by(*tunnel)) {
-        return None;
-    }
-    let by = match &end {
-        // What holds for the whole prefix is a finding of its own.
-        End::Route { route, .. } if !part.contains(&route.destination) => return None,
-        End::RefusedByRoute { route, .. } if !part.contains(&route.destination) => return None,
-        End::NoRoute | End::AssumedOnLink(_) => return None,
-        End::Route { rule, .. }
-        | End::RefusedByRoute { rule, .. }
-        | End::RefusedByRule(rule)
-        | End::Undecided { rule, .. } => format!("rule `{rule}`"),
+    let rules = known.rules(family);
+    let decides = |rule: &&&Rule| !rule.is_kernel_default() && rule.table().is_some_and(|table| table != TABLE_MAIN);
+    let last = rules.iter().rev().find(decides).map(|rule| rule.priority);
+    let helps = |rule: &&&Rule| {
+        let for_a_destination = rule.to.is_some_and(|to| prefixes.children(&to).next().is_some());
+        let main_first = Rule { suppress_prefix_length: Some(0), ..Rule::lookup(family, rule.priority, TABLE_MAIN) };
+        let precedes = last.is_some_and(|last| last > rule.priority);
+        rule.table() == Some(TABLE_MAIN) && precedes && (for_a_destination || rule.same_effect_anywhere(&main_first))
     };
-    Some(Note {
-        id: NoteId::PartElsewhere,
-        text: format!("{part}, a part of {}, goes elsewhere by {by}; it is taken as meant so", destination.prefix),
-    })
+    let (own, others): (Vec<&Rule>, Vec<&Rule>) =
+        rules.iter().filter(helps).copied().partition(|rule| rule.protocol == VPNFIX_PROTOCOL);
+    let note = |rules: Vec<&Rule>, is: &str, are: &str| {
+        let quoted: Vec<String> = rules.iter().map(|rule| format!("`{rule}`")).collect();
+        let (noun, does) = if rules.len() == 1 { ("rule", is) } else { ("rules", are) };
+        (!rules.is_empty()).then(|| Note {
+            id: NoteId::AlreadyThere,
+            text: format!("{} {noun} {}{does}", family_name(family), few(&quoted, NAMED)),
+        })
+    };
+    let others = note(
+        others,
+        ", made by others, already does what vpnfix would",
+        ", made by others, already do what vpnfix would",
+    );
+    let own = note(own, " is vpnfix's own, of an earlier run", " are vpnfix's own, of an earlier run");
+    others.into_iter().chain(own).collect()
 }
 
-fn mixed_multipath(case: Case<'_>, destination: &Destination) -> Option<Note> {
-    let is_tunnel = |index: &&u32| case.tunnels.iter().any(|tunnel| tunnel.ifindex == **index);
+/// More specific routes of other tables, and rules for a part of a prefix, that take that part elsewhere: a policy-based
+/// child in strongSwan's table, say.
+struct Parts<'k, 'a> {
+    known: &'k Known<'a>,
+    tables: BTreeSet<u32>,
+    of_rules: JointPrefixMap<IpNet, ()>,
+}
+
+impl<'k, 'a> Parts<'k, 'a> {
+    fn new(known: &'k Known<'a>, family: Family) -> Self {
+        let mut of_rules = JointPrefixMap::new();
+        for rule in known.rules(family).iter().filter(|rule| rule.protocol != VPNFIX_PROTOCOL) {
+            if let Some(to) = rule.to {
+                of_rules.insert(to.trunc(), ());
+            }
+        }
+        let tables = known.rules(family).iter().filter_map(|rule| rule.table());
+        Self { known, tables: tables.filter(|table| *table != TABLE_LOCAL).collect(), of_rules }
+    }
+
+    /// One note for each rule that takes parts of the destination elsewhere.
+    fn elsewhere(&self, destination: &Destination) -> Vec<Note> {
+        let other_tables = self.tables.iter().filter(|table| **table != destination.table);
+        let of_routes = other_tables.flat_map(|table| self.known.case.fib.within(*table, destination.prefix));
+        let of_routes = of_routes.filter(|route| route.kind != RouteKind::Throw).map(|route| route.destination);
+        let of_rules = self.of_rules.children(&destination.prefix).map(|(prefix, ())| prefix);
+        let parts: BTreeSet<IpNet> =
+            of_routes.chain(of_rules).filter(|part| *part != destination.prefix).take(PARTS).collect();
+        let mut by_rule: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
+        for part in parts {
+            if let Some(rule) = self.taken_by(destination, part) {
+                by_rule.entry(rule).or_default().push(part);
+            }
+        }
+        let note = |(rule, parts): (String, Vec<IpNet>)| Note {
+            id: NoteId::PartElsewhere,
+            text: match parts.as_slice() {
+                [part] => format!(
+                    "{part}, a part of {}, goes elsewhere by rule `{rule}`; it is taken as meant so",
+                    destination.prefix
+                ),
+                parts => format!(
+                    "{}, parts of {}, go elsewhere by rule `{rule}`; they are taken as meant so",
+                    few(parts, NAMED),
+                    destination.prefix
+                ),
+            },
+        };
+        by_rule.into_iter().map(note).collect()
+    }
+
+    /// The rule that takes a part elsewhere, in words.
+    fn taken_by(&self, destination: &Destination, part: IpNet) -> Option<String> {
+        let address = destination::sample(self.known.case.fib, part)?;
+        let end = self.known.walk(&Flow { oif: destination.vrf, ..Flow::plain(address) });
+        if destination.tunnels.iter().any(|tunnel| end.leaves_by(*tunnel)) {
+            return None;
+        }
+        match &end {
+            // What holds for the whole prefix is a finding of its own.
+            End::Route { route, .. } | End::RefusedByRoute { route, .. } if !part.contains(&route.destination) => None,
+            End::NoRoute | End::AssumedOnLink(_) => None,
+            End::Route { rule, .. }
+            | End::RefusedByRoute { rule, .. }
+            | End::RefusedByRule(rule)
+            | End::Undecided { rule, .. } => Some(rule.to_string()),
+        }
+    }
+}
+
+fn mixed_multipath(known: &Known<'_>, destination: &Destination) -> Option<Note> {
     let beside: Vec<String> = destination
         .tunnels
         .iter()
-        .filter(|index| !is_tunnel(index))
-        .map(|index| case.fib.snapshot().device_name(*index))
+        .filter(|index| known.tunnel(**index).is_none())
+        .map(|index| known.name(*index))
         .collect();
     (!beside.is_empty()).then(|| Note {
         id: NoteId::MixedMultipath,
@@ -182,9 +217,61 @@ fn mixed_multipath(case: Case<'_>, destination: &Destination) -> Option<Note> {
     })
 }
 
-fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
+/// AWS may send by either tunnel of a connection, so asymmetric ways are normal. A tunnel that validates strictly takes
+/// packets only from where its own way is the best one.
+fn strict_second_ways(known: &Known<'_>) -> Vec<Note> {
+    let fib = known.case.fib;
+    let is_strict = |tunnel: &&Tunnel| {
+        fib.link(tunnel.ifindex).is_some_and(|link| link.settings.rp_filter == 1)
+            && !is_exempt_from_validation(known, tunnel.ifindex)
+    };
+    let strict: HashMap<u32, &Tunnel> =
+        known.case.tunnels.iter().filter(is_strict).map(|tunnel| (tunnel.ifindex, tunnel)).collect();
+    let mut second: BTreeMap<&str, Vec<IpNet>> = BTreeMap::new();
+    let routed = |destination: &&Destination| destination.class != Class::Inside;
+    for destination in known.case.destinations.iter().filter(routed).filter(|_| !strict.is_empty()) {
+        let routes = fib.covering(destination.table, destination.prefix).into_iter().flatten();
+        let others = routes.filter(|route| route.destination == destination.prefix && route.family == Family::V4);
+        for index in others.flat_map(|route| &route.nexthops).filter_map(|hop| hop.ifindex) {
+            if let Some(tunnel) = strict.get(&index).filter(|_| !destination.tunnels.contains(&index)) {
+                second.entry(tunnel.name.as_str()).or_default().push(destination.prefix);
+            }
+        }
     }
+    let note = |(tunnel, prefixes): (&str, Vec<IpNet>)| Note {
+        id: NoteId::StrictSecondWay,
+        text: format!(
+            "{tunnel} has rp_filter 1 (strict) and is the second best way to {}: packets from there come in by the best \
+             way only. AWS may use either; net.ipv4.conf.{tunnel}.rp_filter = 2 lets them in",
+            few(&prefixes, NAMED)
+        ),
+    };
+    second.into_iter().map(note).collect()
+}
+
+/// For prefixes behind a tunnel another own address may well be meant as source; it is told unless a route says so.
+fn sources<'q>(known: &Known<'_>, answered: impl Iterator<Item = (&'q Asked, &'q Answer)>) -> Vec<Note> {
+    let mut others: BTreeMap<(String, IpAddr), Vec<IpNet>> = BTreeMap::new();
+    for (asked, answer) in answered {
+        let Subject::Destination { index, variant: Variant::Plain } = asked.subject else { continue };
+        let Some(destination) = known.case.destinations.get(index) else { continue };
+        let (Reply::Arrives(arrival), Some(_)) = (&answer.reply, destination.inside_source) else { continue };
+        let Some(tunnel) = known.tunnel(arrival.ifindex) else { continue };
+        let chosen = answer.entry.as_ref().is_none_or(|route| route.preferred_source.is_none());
+        let Some(source) = arrival.source.filter(|_| chosen && destination.class != Class::Inside) else { continue };
+        let own = tunnel.inside.iter().any(|inside| inside.local == source);
+        if !own && known.goes_right(destination, &answer.reply) {
+            others.entry((tunnel.name.clone(), source)).or_default().push(destination.prefix);
+        }
+    }
+    let note = |((tunnel, source), prefixes): ((String, IpAddr), Vec<IpNet>)| Note {
+        id: NoteId::SourceOfOtherDevice,
+        text: format!(
+            "this host's own packets to {} go into {tunnel} with source {source}, {}: the other side must know the way \
+             back to it",
+            few(&prefixes, NAMED),
+            cause::owner_of(known, source)
+        ),
+    };
+    others.into_iter().map(note).collect()
 }

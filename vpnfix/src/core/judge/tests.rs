@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::core::destination::destinations;
+use crate::core::finding::NoteId;
 use crate::core::fixture::{ENS5, answer, gateway, healthy_rules, route};
-use crate::core::model::{Family, RuleAction, TABLE_MAIN};
+use crate::core::model::{Rule, RuleAction, Snapshot, TABLE_MAIN};
 use crate::core::tunnel::tunnels;
 
 fn judged(snapshot: &Snapshot) -> Judgement {
@@ -15,11 +16,21 @@ fn judged_with(snapshot: &Snapshot, change: impl Fn(Variant, Answer) -> Answer) 
     let tunnels = tunnels(snapshot, &[]).expect("no device is named");
     let fib = Fib::new(snapshot);
     let destinations = destinations(&fib, &tunnels);
-    let asked = questions(&destinations);
-    let answers: Vec<Answer> =
-        asked.iter().map(|asked| change(asked.variant, answer(snapshot, &asked.question))).collect();
     let clues = Clues::default();
-    judge(Case { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &clues }, &asked, &answers)
+    let case = Case { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &clues };
+    let mut asked = questions(&destinations);
+    asked.extend(further_questions(case));
+    let answers: Vec<Answer> = asked
+        .iter()
+        .map(|asked| {
+            let answer = answer(snapshot, &asked.question);
+            match asked.subject {
+                Subject::Destination { variant, .. } => change(variant, answer),
+                _ => answer,
+            }
+        })
+        .collect();
+    judge(case, &asked, &answers)
 }
 
 #[test]
@@ -94,7 +105,7 @@ fn a_failed_source_validation_is_a_finding_of_its_own_only_where_nothing_else_is
     assert!(judged_with(&host, refuse).findings.iter().all(|finding| finding.reason == Reason::HijackedByRule));
     host.rules = healthy_rules();
     let reasons: Vec<Reason> = judged_with(&host, refuse).findings.iter().map(|finding| finding.reason).collect();
-    assert_eq!(reasons, [Reason::ReversePath]);
+    assert_eq!(reasons, [Reason::ReversePath; 2]);
 }
 
 #[test]
@@ -194,7 +205,7 @@ fn incoming_packets_must_be_delivered_here() {
     let mut host = gateway();
     host.rules = healthy_rules();
     let reasons: Vec<Reason> = judged_with(&host, forwarded).findings.iter().map(|finding| finding.reason).collect();
-    assert_eq!(reasons, [Reason::ReversePath]);
+    assert_eq!(reasons, [Reason::ReversePath; 2]);
 }
 
 #[test]

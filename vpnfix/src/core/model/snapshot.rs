@@ -42,6 +42,9 @@ pub struct HostFacts {
     pub kernel: String,
     /// Host name.
     pub hostname: String,
+    /// Maker of the machine as its firmware tells (DMI `sys_vendor`): `Amazon EC2`, `Google`.
+    #[serde(default)]
+    pub vendor: Option<String>,
 }
 
 /// A network namespace.

@@ -1,14 +1,17 @@
 //! The document of `diagnose`.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cause::{self, Cause};
 use super::{Outcome, VERSION};
 use crate::core::destination::{Class, Destination};
 use crate::core::finding::{ControlReport, Cure, Finding, Note, TunnelReport};
+use crate::core::judge::Judge;
 use crate::core::model::{Family, HostFacts, Netns, Snapshot};
 use crate::core::owner::{self, Clues};
 use crate::core::plan::{LeftOut, Plan, Strategy};
@@ -38,6 +41,8 @@ pub struct DiagnoseReport {
     pub destinations: Vec<DestinationReport>,
     /// What is wrong, worst first.
     pub findings: Vec<Finding>,
+    /// The causes of the findings, worst first.
+    pub causes: Vec<Cause>,
     /// What must stay out of the tunnels, and where it goes.
     pub controls: Vec<ControlReport>,
     /// The plan that would cure it.
@@ -54,7 +59,7 @@ pub struct DiagnoseReport {
 pub enum HostVerdict {
     /// Every destination goes into its tunnel.
     Healthy,
-    /// At least one does not.
+    /// At least one does not, or something else is wrong that a finding names.
     Misrouted,
     /// There is no tunnel, or nothing that belongs into one: nothing to judge.
     Unknown,
@@ -66,14 +71,35 @@ pub struct DestinationReport {
     /// The prefix.
     #[schemars(with = "String")]
     pub prefix: IpNet,
-    /// The address that the kernel was asked about.
+    /// The address that stands for it.
     pub destination: IpAddr,
+    /// Who said where it goes.
+    pub judged_by: JudgedBy,
     /// Why it belongs there.
     pub class: DestinationClass,
     /// Names of the tunnels.
     pub tunnels: Vec<String>,
     /// Every question about it went right.
     pub right: bool,
+}
+
+/// Who said where a destination goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum JudgedBy {
+    /// The kernel, which was asked.
+    Kernel,
+    /// The engine, from the rules and routes: of many alike the kernel is asked about some.
+    Engine,
+}
+
+impl From<Judge> for JudgedBy {
+    fn from(judge: Judge) -> Self {
+        match judge {
+            Judge::Kernel => Self::Kernel,
+            Judge::Engine => Self::Engine,
+        }
+    }
 }
 
 /// Why a prefix belongs into a tunnel.
@@ -152,6 +178,8 @@ pub struct Parts<'a> {
     pub destinations: &'a [Destination],
     /// For each destination: did every question go right?
     pub right: &'a [bool],
+    /// For each destination: who answered?
+    pub judged_by: &'a [Judge],
     /// What is wrong.
     pub findings: &'a [Finding],
     /// The control targets' ways.
@@ -185,6 +213,7 @@ impl DiagnoseReport {
             tunnels: parts.tunnels.iter().map(tunnel_report).collect(),
             destinations: destination_reports(parts),
             findings: parts.findings.to_vec(),
+            causes: cause::causes(parts.snapshot, parts.destinations, parts.findings, parts.plan),
             controls: parts.controls.to_vec(),
             plan: parts.plan.map(PlanReport::from),
             cure: owner::cures(parts.snapshot, parts.clues, parts.findings),
@@ -194,14 +223,18 @@ impl DiagnoseReport {
 }
 
 fn destination_reports(parts: Parts<'_>) -> Vec<DestinationReport> {
-    let report = |(destination, right): (&Destination, &bool)| DestinationReport {
+    let links = &parts.snapshot.links;
+    let names: HashMap<u32, &str> = links.iter().map(|link| (link.index, link.name.as_str())).collect();
+    let name = |index: &u32| names.get(index).map_or_else(|| format!("if{index}"), |name| (*name).to_string());
+    let report = |((destination, right), judge): ((&Destination, &bool), &Judge)| DestinationReport {
         prefix: destination.prefix,
         destination: destination.address,
+        judged_by: (*judge).into(),
         class: destination.class.into(),
-        tunnels: destination.tunnels.iter().map(|index| parts.snapshot.device_name(*index)).collect(),
+        tunnels: destination.tunnels.iter().map(name).collect(),
         right: *right,
     };
-    parts.destinations.iter().zip(parts.right).map(report).collect()
+    parts.destinations.iter().zip(parts.right).zip(parts.judged_by).map(report).collect()
 }
 
 /// A tunnel as reports show it, with its first inside address (IPv4 before IPv6).

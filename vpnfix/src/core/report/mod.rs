@@ -1,5 +1,6 @@
 //! The values that reports are rendered from: the JSON documents, and what the text says.
 
+pub mod cause;
 pub mod diagnose;
 pub mod doctor;
 pub mod fix;

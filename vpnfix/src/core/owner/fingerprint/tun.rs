@@ -1,7 +1,7 @@
 //! Programs with a TUN device of their own: OpenVPN, and the proxies that share sing-box's code.
 
 use super::{Candidate, Kind, Program, Route, Rule, Seen};
-use crate::core::model::{PortRange, RuleAction, TABLE_MAIN};
+use crate::core::model::{Ports, RuleAction, TABLE_MAIN};
 use crate::core::owner::seen::{is_kind, plain};
 
 /// sing-tun's rules stand from here on, eleven at most (`DefaultIPRoute2RuleIndex`; `unsetRules`), its table is this
@@ -11,7 +11,7 @@ const SING_TABLE: u32 = 2022;
 /// Clash's rules, into a table with a number that it makes up.
 const CLASH_PRIORITIES: [u32; 4] = [9500, 9510, 9520, 9530];
 /// Port of the DNS, which these rules let pass.
-const DNS: PortRange = PortRange { start: 53, end: 53 };
+const DNS: Ports = Ports::one(53);
 
 pub(super) fn proxy_rule(seen: &Seen<'_>, rule: &Rule) -> Option<Candidate> {
     let sing = SING_PRIORITIES.contains(&rule.priority);

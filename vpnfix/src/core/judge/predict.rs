@@ -1,0 +1,76 @@
+//! The engine's answers: where the kernel was not asked, and to compare with the kernel's where it was.
+
+use super::known::Known;
+use super::question::{Asked, Subject, variants};
+use crate::core::destination::Destination;
+use crate::core::finding::{Note, NoteId, Variant, few};
+use crate::core::model::{Answer, Arrival, Question, Reply, RouteKind};
+use crate::core::walk::{End, Flow};
+
+/// ENETUNREACH: what a walk that finds nothing ends with.
+const UNREACHABLE: i32 = 101;
+/// EHOSTUNREACH: what an unreachable route ends with.
+const HOST_UNREACHABLE: i32 = 113;
+
+/// What the engine would answer to the questions about a destination. Source validation it does not model.
+pub(super) fn answers(known: &Known<'_>, destination: &Destination) -> Vec<(Variant, Answer)> {
+    let forward = variants(destination).into_iter().filter(|(variant, _)| *variant != Variant::Reverse);
+    forward.map(|(variant, question)| (variant, answer(known, destination, question))).collect()
+}
+
+/// Of several nexthops that may be taken, one that is wrong, if any is.
+fn answer(known: &Known<'_>, destination: &Destination, question: Question) -> Answer {
+    let arrives = |table, ifindex, gateway, local| {
+        Reply::Arrives(Arrival { table, ifindex, gateway, source: question.source, local })
+    };
+    let (reply, entry) = match known.walk(&Flow::from(&question)) {
+        End::Route { table, route, nexthops, .. } => {
+            let is_right = |index: Option<u32>| index.is_some_and(|index| destination.tunnels.contains(&index));
+            let worst = nexthops.iter().find(|hop| !is_right(hop.ifindex)).or(nexthops.first());
+            let (ifindex, gateway) = worst.map_or((None, None), |hop| (hop.ifindex, hop.gateway));
+            let local = route.kind == RouteKind::Local;
+            (arrives(table, ifindex.unwrap_or(0), gateway, local), Some(route.clone()))
+        }
+        End::AssumedOnLink(device) => (arrives(0, device, None, false), None),
+        End::RefusedByRoute { route, .. } => (Reply::Refused(HOST_UNREACHABLE), Some(route.clone())),
+        End::RefusedByRule(_) | End::NoRoute | End::Undecided { .. } => (Reply::Refused(UNREACHABLE), None),
+    };
+    Answer { question, reply, entry }
+}
+
+/// Engine and kernel should agree; where they do not, it is said.
+pub(super) fn disagreements<'a>(
+    known: &Known<'_>,
+    answered: impl Iterator<Item = (&'a Asked, &'a Answer)>,
+) -> Option<Note> {
+    let mut differ: Vec<std::net::IpAddr> = answered
+        .filter(
+            |(asked, _)| matches!(&asked.subject, Subject::Destination { variant, .. } if *variant != Variant::Reverse),
+        )
+        .filter(|(_, answer)| !agrees(known, answer))
+        .map(|(_, answer)| answer.question.destination)
+        .collect();
+    differ.dedup();
+    (!differ.is_empty()).then(|| Note {
+        id: NoteId::EngineDisagrees,
+        text: format!(
+            "for {} the kernel's answer differs from what the rules and routes say by vpnfix's reading; the kernel's holds",
+            few(&differ, 3)
+        ),
+    })
+}
+
+fn agrees(known: &Known<'_>, answer: &Answer) -> bool {
+    let end = known.walk(&Flow::from(&answer.question));
+    match (&end, &answer.reply) {
+        (End::Undecided { .. }, _) => true,
+        (End::Route { table, .. }, Reply::Arrives(arrival)) => {
+            *table == arrival.table && (arrival.local || end.leaves_by(arrival.ifindex))
+        }
+        (End::AssumedOnLink(device), Reply::Arrives(arrival)) => arrival.ifindex == *device,
+        (End::Route { .. } | End::AssumedOnLink(_), Reply::Refused(_)) => false,
+        (End::RefusedByRule(_) | End::RefusedByRoute { .. } | End::NoRoute, reply) => {
+            matches!(reply, Reply::Refused(_))
+        }
+    }
+}
