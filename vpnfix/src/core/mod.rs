@@ -18,6 +18,7 @@ pub mod live;
 pub mod owner;
 
 pub mod plan;
+pub mod proof;
 
 pub mod confirm;
 

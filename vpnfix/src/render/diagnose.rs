@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::{Palette, counted, table_name};
 use crate::core::finding::{Confidence, Finding, Reason, Severity, Variant};
-use crate::core::report::diagnose::{DiagnoseReport, HostVerdict, PlanReport};
+use crate::core::model::Family;
+use crate::core::report::diagnose::{DiagnoseReport, HostVerdict, MainFirstReport, PlanReport};
 
 /// The report as a person reads it.
 #[must_use]
@@ -182,6 +183,24 @@ pub(super) fn plan(out: &mut String, plan: &PlanReport, palette: Palette) {
     for left in &plan.left_out {
         let _ = writeln!(out, "  {} {}: {}", palette.doubtful("not repaired"), left.prefix, left.why);
     }
+    for main_first in &plan.main_first {
+        self::main_first(out, main_first, palette);
+    }
+}
+
+/// Why there is no rule for all, or why there should be none.
+fn main_first(out: &mut String, main_first: &MainFirstReport, palette: Palette) {
+    let Some(objection) = &main_first.objection else { return };
+    let family = match main_first.family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    };
+    let lead = if main_first.used {
+        palette.bad(format!("warning: main-first does harm here ({family})"))
+    } else {
+        palette.doubtful(format!("no main-first rule for {family}"))
+    };
+    let _ = writeln!(out, "  {lead}: {objection}");
 }
 
 /// The cure at the root.
