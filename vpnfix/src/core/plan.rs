@@ -222,9 +222,8 @@ fn plan_family(
         Strategy::Auto => places.latest_alone().ok(),
     };
     let rule = alone.map(|priority| main_first::rule(family, priority));
-    let judged = rule
-        .as_ref()
-        .map(|rule| main_first::consider(situation, hijackers, rule, strategy == Strategy::MainFirst));
+    let judged =
+        rule.as_ref().map(|rule| main_first::consider(situation, hijackers, rule, strategy == Strategy::MainFirst));
     let main_first = rule.filter(|_| judged.as_ref().is_some_and(|judged| judged.used));
     plan.main_first.extend(judged);
     let is_main_first = main_first.is_some();

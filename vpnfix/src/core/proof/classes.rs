@@ -246,7 +246,9 @@ impl Ground<'_, '_> {
         match part {
             Part::Source => flows.extend(self.sources().into_iter().map(|from| with(&|flow| flow.from = Some(from)))),
             Part::Devices => {
-                flows.extend(self.devices().into_iter().map(|(iif, oif)| with(&|flow| (flow.iif, flow.oif) = (iif, oif))));
+                flows.extend(
+                    self.devices().into_iter().map(|(iif, oif)| with(&|flow| (flow.iif, flow.oif) = (iif, oif))),
+                );
             }
             Part::Mark => {
                 let marks = rules.iter().filter_map(|rule| rule.mark);

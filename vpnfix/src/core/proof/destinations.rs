@@ -50,7 +50,10 @@ impl Destinations {
             mark(prefix);
         }
         if scope.family == Family::V6 {
-            ON_EVERY_LINK.iter().filter_map(|(base, length)| IpNet::new((*base).into(), *length).ok()).for_each(&mut mark);
+            ON_EVERY_LINK
+                .iter()
+                .filter_map(|(base, length)| IpNet::new((*base).into(), *length).ok())
+                .for_each(&mut mark);
         }
         let mut looked_at = 0;
         for table in &scope.tables {

@@ -18,6 +18,7 @@ mod destinations;
 mod scope;
 mod words;
 
+use super::model::rule::table_word;
 use super::model::{Rule, TABLE_MAIN};
 use super::walk::{self, Doubt, End, Fib, Flow, Found, Outcome, Policy};
 use destinations::Destinations;
@@ -34,9 +35,10 @@ const WALKS: usize = 4;
 pub enum Proof {
     /// (a) and (b) hold.
     Proven {
-        /// Classes of flows that were walked. None if the order of the rules alone proves it: it then holds for any routes
-        /// that main may get, too.
+        /// Classes of flows that were walked.
         classes: usize,
+        /// The order of the rules alone proves it: it holds for any routes that main may get.
+        lasting: bool,
     },
     /// They do not.
     Refuted(Box<CounterExample>),
@@ -86,7 +88,7 @@ pub fn prove_main_first(fib: &Fib<'_>, hijackers: &[&Rule], rule: &Rule) -> Proo
     }
     let policy = fib.policy(rule.family).with(std::slice::from_ref(rule));
     match Scope::new(fib, &policy, hijackers, rule) {
-        Ok(scope) if scope.is_nothing() => Proof::Proven { classes: 0 },
+        Ok(scope) if scope.is_nothing() => Proof::Proven { classes: 0, lasting: true },
         Ok(scope) => Trial::new(fib, hijackers, rule).run(&scope),
         Err(why) => Proof::Undecided { why },
     }
@@ -101,8 +103,7 @@ pub fn needs_whole_main(fib: &Fib<'_>, hijackers: &[&Rule], rule: &Rule) -> bool
 }
 
 fn is_main_first(rule: &Rule) -> bool {
-    let shape =
-        Rule { suppress_prefix_length: Some(0), ..Rule::lookup(rule.family, rule.priority, TABLE_MAIN) };
+    let shape = Rule { suppress_prefix_length: Some(0), ..Rule::lookup(rule.family, rule.priority, TABLE_MAIN) };
     rule.same_effect(&shape)
 }
 
@@ -131,7 +132,7 @@ impl<'t, 'a: 't> Trial<'t, 'a> {
     fn run(&self, scope: &Scope<'_>) -> Proof {
         let table = scope.tables.iter().find(|table| !self.fib.is_whole(self.rule.family, **table));
         if let Some(table) = table {
-            return Proof::Undecided { why: format!("only a part of table {table} was read") };
+            return Proof::Undecided { why: format!("only a part of table {} was read", table_word(*table)) };
         }
         let limit = RULES_ASKED / (WALKS * self.now_with_rule.rules().len());
         let destinations = Destinations::new(self.fib, scope, limit);
@@ -159,7 +160,7 @@ impl<'t, 'a: 't> Trial<'t, 'a> {
                 let why = format!("no harm was found in the first {walked} classes of flows, and there are more");
                 Proof::Undecided { why }
             }
-            None => Proof::Proven { classes: walked },
+            None => Proof::Proven { classes: walked, lasting: false },
         }
     }
 

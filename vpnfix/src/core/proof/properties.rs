@@ -257,7 +257,7 @@ fn check(host: &Snapshot, seed: u64, family: Family) -> Result<(), TestCaseError
     let mut dice = Dice(seed);
     let proof = prove_main_first(&fib, &[hijacker], &rule);
     match &proof {
-        Proof::Proven { classes } => {
+        Proof::Proven { classes, .. } => {
             for flow in (0..2000).map(|_| dice.flow(family)) {
                 prop_assert_ne!(holds(&fib, hijacker, &rule, &flow), Some(false), "{} classes, {:?}", classes, flow);
             }

@@ -123,8 +123,9 @@ pub struct MainFirstReport {
     pub used: bool,
     /// It was shown that the rule changes nothing but what the hijackers had led astray.
     pub proven: bool,
-    /// Classes of flows that were walked to show it. 0 where the order of the rules alone proves it: it then holds for
-    /// any routes that main may get, too.
+    /// The order of the rules alone shows it: it holds for any routes that main may get.
+    pub lasting: bool,
+    /// Classes of flows that were walked to show it.
     pub classes: Option<usize>,
     /// Why `auto` does not use it, or why it should not have been asked for.
     pub objection: Option<String>,
@@ -148,15 +149,16 @@ pub struct CounterExampleReport {
 impl From<&MainFirst> for MainFirstReport {
     fn from(main_first: &MainFirst) -> Self {
         let MainFirst { family, used, proof, objection } = main_first.clone();
+        let lasting = matches!(proof, Proof::Proven { lasting: true, .. });
         let (classes, counter_example) = match proof {
-            Proof::Proven { classes } => (Some(classes), None),
+            Proof::Proven { classes, .. } => (Some(classes), None),
             Proof::Undecided { .. } => (None, None),
             Proof::Refuted(example) => {
                 let CounterExample { traffic, now, without_hijacker, with_rule, .. } = *example;
                 (None, Some(CounterExampleReport { traffic, now, without_hijacker, with_rule }))
             }
         };
-        Self { family, used, proven: classes.is_some(), classes, objection, counter_example }
+        Self { family, used, proven: classes.is_some(), lasting, classes, objection, counter_example }
     }
 }
 
