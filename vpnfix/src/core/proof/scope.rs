@@ -153,8 +153,8 @@ fn reach(fib: &Fib<'_>, rule: &Rule, is_hijacker: bool) -> Result<Vec<IpNet>, St
 fn routed(fib: &Fib<'_>, rule: &Rule, all: IpNet, is_hijacker: bool) -> Result<Vec<IpNet>, String> {
     let counts = |route: &Route| {
         let passes_on = route.kind == RouteKind::Throw || walk::suppressed(fib.snapshot(), rule, route);
-        let is_default = route.destination.prefix_len() == 0;
-        !passes_on && !(is_hijacker && is_default)
+        let is_hijack = is_hijacker && route.destination.prefix_len() == 0;
+        !passes_on && !is_hijack
     };
     let mut found = Vec::new();
     for table in tables_of(fib, rule) {
