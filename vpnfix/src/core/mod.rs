@@ -20,6 +20,7 @@ pub mod sample;
 pub mod strongswan;
 
 pub mod plan;
+pub mod proof;
 
 pub mod confirm;
 

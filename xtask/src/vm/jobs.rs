@@ -8,14 +8,14 @@ use crate::test::BINARY_VARIABLE;
 const WITHOUT_FEXIT: (&str, &str) = ("VPNFIX_NO_FEXIT", "1");
 
 /// Scenes for which one way of knowing outcomes is enough: they trace nothing, or what they test does not hang on it.
-const ONE_WAY: [&str; 7] = ["netlink", "bad_cases", "scene", "lab", "documents", "guards", "ipv6"];
+const ONE_WAY: [&str; 8] = ["netlink", "bad_cases", "scene", "lab", "documents", "guards", "ipv6", "main_first"];
 
 /// Scenes that a brief run keeps on every kernel: the kernel side itself.
 const KERNEL_SIDE: &str = "tracer";
 
 /// What real tunnels need; loaded first, because the first load is the slowest.
-const MODULES: [&str; 9] =
-    ["ip_vti", "ip6_vti", "xfrm_interface", "xfrm_user", "esp4", "esp6", "veth", "dummy", "tcp_diag"];
+const MODULES: [&str; 10] =
+    ["ip_vti", "ip6_vti", "xfrm_interface", "xfrm_user", "esp4", "esp6", "veth", "dummy", "vrf", "tcp_diag"];
 
 /// One command in a machine.
 pub struct Job {
