@@ -20,6 +20,8 @@ pub mod sample;
 
 pub mod plan;
 
+pub mod explain;
+
 pub mod confirm;
 
 pub mod report;
