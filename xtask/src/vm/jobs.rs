@@ -8,7 +8,7 @@ use crate::test::BINARY_VARIABLE;
 const WITHOUT_FEXIT: (&str, &str) = ("VPNFIX_NO_FEXIT", "1");
 
 /// Scenes for which one way of knowing outcomes is enough: they trace nothing, or what they test does not hang on it.
-const ONE_WAY: [&str; 7] = ["netlink", "bad_cases", "scene", "lab", "documents", "guards", "ipv6"];
+const ONE_WAY: [&str; 8] = ["netlink", "bad_cases", "scene", "lab", "documents", "guards", "ipv6", "explain"];
 
 /// Scenes that a brief run keeps on every kernel: the kernel side itself.
 const KERNEL_SIDE: &str = "tracer";
