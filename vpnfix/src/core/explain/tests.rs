@@ -3,7 +3,7 @@
 use super::incident::{after_charon, captured, explained, explained_or_not, parsed, with_bgp};
 use super::*;
 use crate::core::fixture::{answer, route};
-use crate::core::model::{Mark, Ports, RuleAction, Snapshot, UidRange};
+use crate::core::model::{LinkKind, Mark, Ports, RuleAction, Snapshot, UidRange};
 use crate::core::report::explain::{AddressKind, Did, Selector, Suppressor};
 
 /// The report about an ordinary packet, by what the engine takes for the kernel's answer.
@@ -33,6 +33,10 @@ fn at(priority: u32) -> Rule {
 
 fn did(report: &ExplainReport, priority: u32) -> &Did {
     &report.steps.iter().find(|step| step.priority == priority).expect("the rule").did
+}
+
+fn deciding(report: &ExplainReport) -> Option<u32> {
+    report.steps.iter().find(|step| step.decided).map(|step| step.priority)
 }
 
 #[test]
@@ -237,6 +241,47 @@ fn a_more_specific_route_of_main_takes_its_part_out_of_the_tunnels() {
     let report = plain(&snapshot, "10.20.5.1");
     assert_eq!(report.verdict, PacketVerdict::NoTunnel);
     assert!(report.notes.iter().any(|note| note.contains("10.20.5.0/24")), "{:?}", report.notes);
+}
+
+#[test]
+fn a_default_route_through_the_tunnel_is_cured_at_the_root_alone() {
+    let mut snapshot = with_bgp();
+    for route in snapshot.routes.iter_mut().filter(|route| route.table == TABLE_MAIN) {
+        if route.destination.prefix_len() == 0 {
+            route.nexthops[0].ifindex = Some(4);
+            route.nexthops[0].gateway = parsed("169.254.55.53").into();
+        }
+    }
+    let report = explained(&snapshot, &captured("203.0.113.99"));
+    assert_eq!(report.verdict, PacketVerdict::Wrong);
+    assert_eq!(effect_of(&report, RemedyName::MainFirst), Some(Effect::DoesNotCure));
+    assert_eq!(effect_of(&report, RemedyName::Prefix), None);
+    assert_eq!(effect_of(&report, RemedyName::Root), Some(Effect::Cures));
+    let left_out = report.plan.map(|plan| plan.left_out).unwrap_or_default();
+    assert!(left_out.iter().any(|left| left.why.contains("cured by no rule")), "{left_out:?}");
+}
+
+#[test]
+fn a_vrfs_tunnel_has_the_vrfs_packets_alone() {
+    let mut snapshot = with_bgp();
+    snapshot.links.push(crate::core::fixture::link(7, "blue", LinkKind::Vrf { table: 10 }));
+    snapshot.links[2].master = Some(7);
+    for route in &mut snapshot.routes {
+        if route.table == TABLE_MAIN && route.leaves_by(4) {
+            route.table = 10;
+        }
+    }
+    let l3mdev = Rule { l3mdev: true, ..Rule::lookup(Family::V4, 1000, 0) };
+    snapshot.rules.insert(2, l3mdev);
+    let outside = plain(&snapshot, "10.20.0.1");
+    assert_eq!(outside.verdict, PacketVerdict::NoTunnel);
+    assert!(outside.notes.iter().any(|note| note.contains("packets of VRF blue (--oif blue)")), "{:?}", outside.notes);
+    let bound = Question { output_interface: Some(7), ..Question::plain(parsed("10.20.0.1")) };
+    let report = asked(&snapshot, bound);
+    assert_eq!((report.verdict, deciding(&report)), (PacketVerdict::Wrong, Some(220)));
+    let effects: Vec<_> = report.remedies.iter().map(|remedy| (remedy.remedy, remedy.effect)).collect();
+    // The plan is for the other tunnel, outside of the VRF.
+    assert_eq!(effects, [(RemedyName::Plan, Effect::DoesNotCure), (RemedyName::Root, Effect::Cures)]);
 }
 
 #[test]
