@@ -22,6 +22,8 @@ pub mod strongswan;
 pub mod plan;
 pub mod proof;
 
+pub mod explain;
+
 pub mod confirm;
 
 pub mod report;
