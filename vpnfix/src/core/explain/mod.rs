@@ -103,7 +103,7 @@ pub fn add_plan(case: Case<'_>, report: &mut ExplainReport, findings: &[Finding]
     let (Claim::Tunnel(destination, tunnels), _) = belonging::claim(case, report.address) else { return };
     let about: Vec<Finding> =
         findings.iter().filter(|finding| plan::is_of(case.fib.snapshot(), finding, destination)).cloned().collect();
-    report.cure = owner::cures(&about);
+    report.cure = owner::cures(case.fib.snapshot(), case.clues, &about);
     let bears = |rule: &Rule| rule.family == flow.family() && rule.to.is_none_or(|to| to.contains(&flow.to));
     let mut steps = plan.steps.clone();
     steps.retain(|step| bears(&step.rule));
