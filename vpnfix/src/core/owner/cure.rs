@@ -162,9 +162,10 @@ fn openvpn() -> Cure {
     Cure {
         what: "keep OpenVPN from taking all traffic".into(),
         place: "the client's configuration, in /etc/openvpn".into(),
-        how: "add `pull-filter ignore redirect-gateway`, with a `route` line for each network that is needed behind it, and \
-              restart the client; or narrow what the server pushes"
-            .into(),
+        how:
+            "add `pull-filter ignore redirect-gateway`, with a `route` line for each network that is needed behind it, \
+              and restart the client; or narrow what the server pushes"
+                .into(),
     }
 }
 
@@ -178,8 +179,8 @@ fn wg_quick(snapshot: &Snapshot, clues: &Clues, finding: &Finding) -> Cure {
         what: format!("keep wg-quick from routing more through {name} than it should"),
         place: format!("/etc/wireguard/{name}.conf"),
         how: format!(
-            "narrow AllowedIPs, or set `Table = off` and add the routes needed by PostUp; then `wg-quick down {name}` and \
-             `wg-quick up {name}`"
+            "narrow AllowedIPs, or set `Table = off` and add the routes needed by PostUp; then `wg-quick down {name}` \
+             and `wg-quick up {name}`"
         ),
     }
 }
@@ -188,8 +189,8 @@ fn tailscale() -> Cure {
     Cure {
         what: "keep Tailscale from routing these destinations".into(),
         place: "Tailscale's settings on this host".into(),
-        how: "`tailscale set --exit-node=` leaves the exit node; `tailscale set --accept-routes=false` refuses the networks \
-              that other nodes offer"
+        how: "`tailscale set --exit-node=` leaves the exit node; `tailscale set --accept-routes=false` refuses the \
+              networks that other nodes offer"
             .into(),
     }
 }
