@@ -119,6 +119,9 @@ fn left_over_rules_and_routes_are_deleted_one_by_one() {
     host.rules.push(Rule::lookup(Family::V6, 220, 220));
     host.routes.push(Route { metric: 1024, ..via(route(220, "fd00::/8", ENS5), "fe80::1") });
     host.routes.push(Route { kind: RouteKind::Throw, nexthops: Vec::new(), ..route(220, "10.0.0.0/8", ENS5) });
+    // What others have put there stays.
+    host.rules.push(to(rule(150, 220), "10.0.0.0/8"));
+    host.rules.push(Rule { protocol: 4, ..rule(221, 220) });
     let found = cures(&host, &with_processes(&[]), &[finding(Program::StrongSwan, 220, "ens5")]);
     let [cure] = found.as_slice() else { panic!("one cure: {found:?}") };
     assert_eq!(cure.place, "table 220 of this network namespace");

@@ -77,6 +77,10 @@ fn routes_in_main_are_strongswans_where_the_configuration_says_so() {
     let clues = Clues { strongswan: configured("charon { routing_table = 0 }", STARTED), ..Clues::default() };
     assert_eq!(route_owner(&host, &clues, &half("128.0.0.0/1")), is(Program::StrongSwan, Confidence::Certain));
     assert_eq!(route_owner(&host, &Clues::default(), &half("128.0.0.0/1")).0, "unknown");
+    // A static route of main may be anyone's, whatever table strongSwan is told to use.
+    let clues = Clues { strongswan: configured("charon { routing_table = 254 }", STARTED), ..Clues::default() };
+    let by_hand = via(route(TABLE_MAIN, "10.9.0.0/16", ENS5), "192.168.12.9");
+    assert_eq!(route_owner(&host, &clues, &by_hand).0, "unknown");
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn without_a_daemon_they_are_left_over() {
     let clues = with_processes(&[]);
     assert_eq!(state_of(&hijacked(), &clues), State::LeftOver { beside: None });
     let owner = of_rule(&hijacked(), &clues, &hijacked().rules[1]);
-    let told = "no daemon of strongSwan runs in this namespace: this is a left-over of a dead daemon";
+    let told = "no daemon of strongSwan runs in this namespace: it would be a left-over of a dead one";
     assert!(owner.evidence.contains(&told.to_string()), "{owner:?}");
     // One in another namespace, and a pid file that outlived its process, keep nothing here.
     let mut elsewhere = with_processes(&["charon"]);
