@@ -266,7 +266,7 @@ fn spread(span: u128) -> impl Iterator<Item = u128> {
 pub fn holes(fib: &Fib<'_>, destinations: &[Destination]) -> Vec<IpNet> {
     let mut by_prefix: JointPrefixMap<IpNet, Vec<&Destination>> = JointPrefixMap::new();
     for destination in destinations {
-        by_prefix.entry(destination.prefix.trunc()).or_insert_with(Vec::new).push(destination);
+        by_prefix.entry(destination.prefix.trunc()).or_default().push(destination);
     }
     let is_hole = |route: &&Route| {
         let covering = by_prefix.cover_values(&route.destination).flatten();

@@ -8,14 +8,18 @@ use crate::test::BINARY_VARIABLE;
 const WITHOUT_FEXIT: (&str, &str) = ("VPNFIX_NO_FEXIT", "1");
 
 /// Scenes for which one way of knowing outcomes is enough: they trace nothing, or what they test does not hang on it.
-const ONE_WAY: [&str; 7] = ["netlink", "bad_cases", "scene", "lab", "documents", "guards", "ipv6"];
+const ONE_WAY: [&str; 9] =
+    ["netlink", "bad_cases", "scene", "lab", "documents", "guards", "ipv6", "diagnose", "healthy"];
+
+/// Makes a scene that needs a kind of link a failure where it lacks: these kernels have all kinds.
+const ALL_KINDS: (&str, &str) = ("VPNFIX_ALL_KINDS", "1");
 
 /// Scenes that a brief run keeps on every kernel: the kernel side itself.
 const KERNEL_SIDE: &str = "tracer";
 
 /// What real tunnels need; loaded first, because the first load is the slowest.
-const MODULES: [&str; 9] =
-    ["ip_vti", "ip6_vti", "xfrm_interface", "xfrm_user", "esp4", "esp6", "veth", "dummy", "tcp_diag"];
+const MODULES: [&str; 10] =
+    ["ip_vti", "ip6_vti", "xfrm_interface", "xfrm_user", "esp4", "esp6", "veth", "dummy", "vrf", "tcp_diag"];
 
 /// One command in a machine.
 pub struct Job {
@@ -66,7 +70,10 @@ pub fn all(programs: &Programs, extent: Extent) -> Vec<Job> {
     ];
     for scene in programs.scenes.iter().filter(|scene| extent == Extent::All || scene.name == KERNEL_SIDE) {
         let job = |name: String| {
-            Job::new(name, 420, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix)).with(("RUST_BACKTRACE", "1"))
+            Job::new(name, 420, [scene.path.as_str()])
+                .with((BINARY_VARIABLE, vpnfix))
+                .with(("RUST_BACKTRACE", "1"))
+                .with(ALL_KINDS)
         };
         jobs.push(job(format!("scenes-{}", scene.name)));
         if !ONE_WAY.contains(&scene.name.as_str()) {
