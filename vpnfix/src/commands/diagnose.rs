@@ -41,6 +41,7 @@ pub fn report(settings: &Settings, args: &DiagnoseArgs) -> Result<DiagnoseReport
         };
         Ok(DiagnoseReport::new(Parts {
             snapshot: &host.snapshot,
+            clues: &host.clues,
             tunnels: &host.tunnels,
             destinations: &host.destinations,
             right: &judgement.right,

@@ -108,7 +108,7 @@ fn blank(host: &Host, judgement: &Judgement, plan: &Plan, dry_run: bool) -> FixR
         confirmations: Vec::new(),
         remaining: Vec::new(),
         rollback: None,
-        cure: owner::cures(&judgement.findings),
+        cure: owner::cures(&host.snapshot, &host.clues, &judgement.findings),
         notes: judgement.notes.clone(),
     }
 }

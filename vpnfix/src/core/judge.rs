@@ -171,7 +171,7 @@ fn finding<'a>(known: &Known<'a>, about: About, cause: Cause<'a>, answered: Opti
         expected: about.expected,
         actual: answer.map_or_else(Actual::default, |answer| actual(known, answer)),
         rule: cause.rule.map(|rule| NamedRule { priority: rule.priority, text: rule.words() }),
-        owner: known.owner(cause.rule),
+        owner: known.owner(cause.rule, answer.and_then(|answer| answer.entry.as_ref())),
         variants: answered.iter().map(|(variant, _)| *variant).collect(),
         right_when_bound: false,
         detail: cause.detail,

@@ -16,6 +16,8 @@ pub mod finding;
 pub mod judge;
 pub mod live;
 pub mod owner;
+pub mod sample;
+pub mod strongswan;
 
 pub mod plan;
 
@@ -25,4 +27,4 @@ pub mod report;
 pub mod story;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

@@ -1,6 +1,7 @@
 //! Links and addresses: read as `ip` shows them.
 
-use vpnfix::core::model::LinkKind;
+use vpnfix::core::model::{DeviceSettings, LinkKind};
+use vpnfix::system::namespace;
 
 use crate::scene::{Namespace, has_flag, is_able};
 
@@ -45,4 +46,33 @@ fn the_snapshot_has_the_links_and_addresses_that_ip_shows() {
     theirs.sort();
     ours.sort();
     assert_eq!(ours, theirs);
+}
+
+#[test]
+fn the_settings_of_a_device_are_those_that_take_effect() {
+    if !is_able("settings") {
+        return;
+    }
+    let namespace = Namespace::gateway();
+    let set = |file: &str, value: &str| {
+        let path = format!("/proc/sys/net/{file}");
+        namespace::within(&namespace.target(), || std::fs::write(path, value).unwrap()).unwrap();
+    };
+    set("ipv4/conf/all/rp_filter", "0");
+    set("ipv4/conf/ens5/rp_filter", "1");
+    set("ipv4/conf/Tunnel1/rp_filter", "0");
+    set("ipv4/conf/all/forwarding", "0");
+    set("ipv4/conf/Tunnel1/forwarding", "1");
+    set("ipv6/conf/all/ignore_routes_with_linkdown", "1");
+    set("ipv6/conf/ens5/ignore_routes_with_linkdown", "0");
+    set("ipv6/conf/Tunnel1/ignore_routes_with_linkdown", "1");
+    let settings = |name: &str| namespace.snapshot().link_named(name).unwrap().settings;
+    let plain = DeviceSettings::default();
+    assert_eq!(settings("ens5"), DeviceSettings { rp_filter: 1, ..plain });
+    let tunnel = DeviceSettings { forwarding: true, ignores_linkdown_v6: true, ..plain };
+    assert_eq!(settings("Tunnel1"), tunnel);
+    set("ipv4/conf/all/rp_filter", "2");
+    set("ipv4/conf/all/ignore_routes_with_linkdown", "1");
+    assert_eq!(settings("ens5"), DeviceSettings { rp_filter: 2, ignores_linkdown: true, ..plain });
+    assert_eq!(settings("Tunnel1"), DeviceSettings { rp_filter: 2, ignores_linkdown: true, ..tunnel });
 }

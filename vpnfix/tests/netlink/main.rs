@@ -2,6 +2,7 @@
 //! reader. Needs root; without it each test prints `SKIP: why`, which fails where `CI` is set.
 
 mod host;
+mod large;
 mod links;
 mod queries;
 mod routes;

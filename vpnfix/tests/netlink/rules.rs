@@ -1,7 +1,7 @@
 //! Rules: read as `ip` shows them, added and deleted without a trace.
 
 use serde_json::Value;
-use vpnfix::core::model::{Family, Rule, RuleAction};
+use vpnfix::core::model::{Family, Ports, Rule, RuleAction};
 use vpnfix::system::netlink::NetlinkError;
 
 use crate::scene::{Namespace, flag, is_able};
@@ -93,11 +93,12 @@ fn rule_as_ip_shows_it(rule: &Rule) -> Value {
     }
     for (ports, key) in [(rule.source_ports, "sport"), (rule.destination_ports, "dport")] {
         match ports {
-            Some(ports) if ports.start == ports.end => drop(put(key, ports.start.into())),
-            Some(ports) => {
-                put(&format!("{key}_start"), ports.start.into());
-                put(&format!("{key}_end"), ports.end.into());
+            Some(Ports::Range { start, end }) if start == end => drop(put(key, start.into())),
+            Some(Ports::Range { start, end }) => {
+                put(&format!("{key}_start"), start.into());
+                put(&format!("{key}_end"), end.into());
             }
+            Some(Ports::Masked { .. }) => panic!("iproute2 6.1 sets no masks"),
             None => {}
         }
     }

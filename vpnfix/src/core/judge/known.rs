@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::Case;
 use crate::core::destination::Destination;
 use crate::core::finding::Owner;
-use crate::core::model::{Family, Reply, Rule};
+use crate::core::model::{Family, Reply, Route, Rule};
 use crate::core::owner;
 use crate::core::tunnel::Tunnel;
 use crate::core::walk::{self, End, Flow, Policy};
@@ -71,9 +71,14 @@ impl<'a> Known<'a> {
         self.addresses.get(&address).map(|ifindex| self.name(*ifindex))
     }
 
-    /// Who put a rule there. Telling an owner may read a whole table, so each is told once.
-    pub(super) fn owner(&self, rule: Option<&'a Rule>) -> Owner {
-        let tell = || owner::owner(self.case.fib.snapshot(), self.case.clues, rule);
+    /// Who decided: the owner of the rule, or of the route where the rule is everybody's. Telling a rule's owner may read a
+    /// whole table, so each is told once.
+    pub(super) fn owner(&self, rule: Option<&'a Rule>, route: Option<&Route>) -> Owner {
+        let (snapshot, clues) = (self.case.fib.snapshot(), self.case.clues);
+        if rule.is_some_and(Rule::is_kernel_default) && route.is_some() {
+            return owner::of_decision(snapshot, clues, rule, route);
+        }
+        let tell = || owner::owner(snapshot, clues, rule);
         self.owners.borrow_mut().entry(rule).or_insert_with(tell).clone()
     }
 

@@ -125,7 +125,7 @@ pub enum Ports {
 impl Ports {
     /// One port.
     #[must_use]
-    pub fn one(port: u16) -> Self {
+    pub const fn one(port: u16) -> Self {
         Self::Range { start: port, end: port }
     }
 

@@ -13,7 +13,7 @@ use crate::core::destination::{Class, Destination};
 use crate::core::finding::{ControlReport, Cure, Finding, Note, TunnelReport};
 use crate::core::judge::Judge;
 use crate::core::model::{Family, HostFacts, Netns, Snapshot};
-use crate::core::owner;
+use crate::core::owner::{self, Clues};
 use crate::core::plan::{LeftOut, Plan, Strategy};
 use crate::core::tunnel::Tunnel;
 
@@ -170,6 +170,8 @@ impl From<&Plan> for PlanReport {
 pub struct Parts<'a> {
     /// The host.
     pub snapshot: &'a Snapshot,
+    /// Signs of other programs on it.
+    pub clues: &'a Clues,
     /// Its tunnels.
     pub tunnels: &'a [Tunnel],
     /// What belongs into them, and whether all went right.
@@ -214,7 +216,7 @@ impl DiagnoseReport {
             causes: cause::causes(parts.snapshot, parts.destinations, parts.findings, parts.plan),
             controls: parts.controls.to_vec(),
             plan: parts.plan.map(PlanReport::from),
-            cure: owner::cures(parts.findings),
+            cure: owner::cures(parts.snapshot, parts.clues, parts.findings),
             notes: parts.notes.to_vec(),
         }
     }

@@ -136,6 +136,26 @@ impl Channel {
         Err(Failure::Interrupted)
     }
 
+    /// Reads a dump, but no more than about `limit` of what it decodes to. Says with it whether that was all. A dump that was
+    /// left stays under way on its socket, which therefore ends here; the kernel goes on only as it is read from.
+    pub(super) async fn first<T>(
+        mut self,
+        request: &Request,
+        decode: impl Fn(u16, &[u8]) -> Decoded<T>,
+        limit: usize,
+    ) -> Result<(Vec<T>, bool), Failure> {
+        self.prime().await?;
+        let mut attempt = 1;
+        loop {
+            match self.exchange_up_to(request, &decode, limit).await {
+                Ok((replies, whole)) => return Ok((replies.found, whole)),
+                Err(Failure::Interrupted) if attempt < ATTEMPTS => tokio::time::sleep(PAUSE * attempt).await,
+                Err(failure) => return Err(failure),
+            }
+            attempt += 1;
+        }
+    }
+
     async fn exchange_patiently<T>(
         &mut self,
         request: &Request,
@@ -176,6 +196,16 @@ impl Channel {
         request: &Request,
         decode: &impl Fn(u16, &[u8]) -> Decoded<T>,
     ) -> Result<Replies<T>, Failure> {
+        Ok(self.exchange_up_to(request, decode, usize::MAX).await?.0)
+    }
+
+    /// One request and its replies, until there are more than `limit`. Says whether all were read.
+    async fn exchange_up_to<T>(
+        &mut self,
+        request: &Request,
+        decode: &impl Fn(u16, &[u8]) -> Decoded<T>,
+        limit: usize,
+    ) -> Result<(Replies<T>, bool), Failure> {
         self.sequence = self.sequence.wrapping_add(1);
         let packet = packet(request, self.sequence);
         trace!(kind = request.kind, flags = request.flags, sequence = self.sequence, "netlink request");
@@ -192,7 +222,10 @@ impl Channel {
                 continue;
             }
             if replies.take_datagram(&self.buffer, self.sequence, decode)? {
-                return replies.finish();
+                return Ok((replies.finish()?, true));
+            }
+            if replies.found.len() > limit {
+                return Ok((replies.finish()?, false));
             }
         }
     }

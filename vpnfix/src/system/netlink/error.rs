@@ -12,6 +12,8 @@ use crate::core::model::{Family, Question, Rule, rule::table_word};
 pub enum Operation {
     /// Listing the interfaces.
     ListLinks,
+    /// Listing the devices' settings of a family.
+    ListSettings(Family),
     /// Listing the addresses of a family.
     ListAddresses(Family),
     /// Listing the rules of a family.
@@ -32,6 +34,7 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ListLinks => write!(f, "list interfaces"),
+            Self::ListSettings(family) => write!(f, "list {} settings of interfaces", family_name(*family)),
             Self::ListAddresses(family) => write!(f, "list {} addresses", family_name(*family)),
             Self::ListRules(family) => write!(f, "list {} rules", family_name(*family)),
             Self::ListRoutes(family, table) => {

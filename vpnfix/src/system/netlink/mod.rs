@@ -5,12 +5,13 @@ mod change;
 mod channel;
 mod error;
 mod link;
+mod netconf;
 mod nexthop;
 mod query;
 mod route;
 mod rule;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use netlink_packet_core::NLM_F_DUMP;
 use tokio::sync::Mutex;
@@ -20,7 +21,7 @@ use self::change::Changes;
 use self::channel::{Channel, Decoded, Failure, Request};
 use self::rule::NotExact;
 use crate::core::model::{
-    Address, Family, Link, LinkKind, Netns, Route, Rule, Snapshot, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
+    Address, Family, Link, LinkKind, Netns, PartialTable, Route, Rule, Snapshot, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
 };
 use crate::system::host;
 
@@ -35,7 +36,10 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWRULE: u16 = 32;
 const RTM_GETRULE: u16 = 34;
+const RTA_OIF: u16 = 4;
 const RTA_TABLE: u16 = 15;
+/// For so many devices the kernel is asked for the routes of each by itself.
+const FILTERED_DUMPS: usize = 8;
 
 /// A connection to the kernel's rtnetlink, in the namespace of the thread that made it.
 ///
@@ -63,26 +67,138 @@ impl Netlink {
     /// # Errors
     /// Whatever list could not be read. A family that the kernel does not have is empty.
     pub async fn snapshot(&self, netns: Netns) -> Result<Snapshot, NetlinkError> {
-        let links = self.links().await?;
-        let addresses = self.addresses().await?;
-        let rules = self.rules().await?;
-        let mut routes = Vec::new();
-        for family in Family::ALL {
-            for table in tables(&links, &rules, family) {
-                routes.extend(self.routes(family, table).await?);
-            }
-        }
-        self.resolve_nexthop_objects(&mut routes).await?;
-        Ok(Snapshot { host: host::facts(), netns, links, addresses, rules, routes, partial: Vec::new() })
+        let mut snapshot = self.outline(netns).await?;
+        self.fill(&mut snapshot).await?;
+        Ok(snapshot)
     }
 
-    /// All interfaces.
+    /// A snapshot without routes.
+    ///
+    /// # Errors
+    /// Whatever list could not be read.
+    pub async fn outline(&self, netns: Netns) -> Result<Snapshot, NetlinkError> {
+        Ok(Snapshot {
+            host: host::facts(),
+            netns,
+            links: self.links().await?,
+            addresses: self.addresses().await?,
+            rules: self.rules().await?,
+            ..Snapshot::default()
+        })
+    }
+
+    /// Reads all routes of the tables that count, in place of those that the snapshot had.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn fill(&self, snapshot: &mut Snapshot) -> Result<(), NetlinkError> {
+        let mut routes = Vec::new();
+        for (family, table) in tables(snapshot) {
+            routes.extend(self.routes(family, table).await?);
+        }
+        self.resolve_nexthop_objects(&mut routes).await?;
+        (snapshot.routes, snapshot.partial) = (routes, Vec::new());
+        Ok(())
+    }
+
+    /// The same, but of a table with more than `limit` routes only those by some devices, and IPv4's default routes; the
+    /// table is then marked as partial.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn fill_through(
+        &self,
+        snapshot: &mut Snapshot,
+        devices: &[u32],
+        limit: usize,
+    ) -> Result<(), NetlinkError> {
+        let (mut routes, mut partial) = (Vec::new(), Vec::new());
+        for (family, table) in tables(snapshot) {
+            let (first, whole) = self.first_routes(family, table, limit).await?;
+            if whole {
+                routes.extend(first);
+                continue;
+            }
+            routes.extend(self.routes_through(family, table, devices, &first).await?);
+            partial.push(PartialTable { family, table });
+        }
+        self.resolve_nexthop_objects(&mut routes).await?;
+        (snapshot.routes, snapshot.partial) = (routes, partial);
+        Ok(())
+    }
+
+    /// The first routes of a table, and whether that was all.
+    async fn first_routes(&self, family: Family, table: u32, limit: usize) -> Result<(Vec<Route>, bool), NetlinkError> {
+        let request = route_dump(family, table, None);
+        let (outcome, whole) = match Channel::open()?.first(&request, of_table(family, table), limit).await {
+            Ok((routes, whole)) => (Ok(routes), whole),
+            Err(failure) => (or_none(family, RTM_GETROUTE, Err(failure)), true),
+        };
+        let routes = outcome.map_err(|failure| failure.of(Operation::ListRoutes(family, table)))?;
+        Ok((routes, whole))
+    }
+
+    /// The routes of a large table by these devices, and its default routes. The kernel goes through the whole table for
+    /// each filtered dump, so for many devices one dump of all is sifted here.
+    async fn routes_through(
+        &self,
+        family: Family,
+        table: u32,
+        devices: &[u32],
+        first: &[Route],
+    ) -> Result<Vec<Route>, NetlinkError> {
+        let operation = Operation::ListRoutes(family, table);
+        let wanted: HashSet<u32> = devices.iter().copied().collect();
+        if devices.len() > FILTERED_DUMPS {
+            let keep = |route: &Route| leaves_by_any(route, &wanted) || route.destination.prefix_len() == 0;
+            let decode = |kind, payload: &[u8]| Ok(of_table(family, table)(kind, payload)?.filter(keep));
+            return self
+                .dump_family(family, operation, RTM_GETROUTE, route_dump(family, table, None).body, decode)
+                .await;
+        }
+        // IPv4 lists its default routes first (`fib_table_dump`); IPv6 last (`fib6_walk`), so there they are missing.
+        let is_other = |route: &&Route| route.destination.prefix_len() == 0 && !leaves_by_any(route, &wanted);
+        let mut routes: Vec<Route> = first.iter().filter(is_other).cloned().collect();
+        let mut seen = HashSet::new();
+        for device in devices {
+            // A multipath route by two of the devices is listed for each.
+            let decode = |kind, payload: &[u8]| {
+                let route = of_table(family, table)(kind, payload)?;
+                Ok(route.filter(|route| !leaves_by_any(route, &seen)))
+            };
+            let body = route_dump(family, table, Some(*device)).body;
+            routes.extend(self.dump_family(family, operation.clone(), RTM_GETROUTE, body, decode).await?);
+            seen.insert(*device);
+        }
+        Ok(routes)
+    }
+
+    /// All interfaces, with their settings. Where the kernel refuses to tell these, they are what it starts with.
     ///
     /// # Errors
     /// If they cannot be listed.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
         let decode = |kind, payload: &[u8]| if kind == RTM_NEWLINK { link::link(payload) } else { Ok(None) };
-        self.dump(Operation::ListLinks, RTM_GETLINK, vec![0; 16], decode).await
+        let mut links = self.dump(Operation::ListLinks, RTM_GETLINK, vec![0; 16], decode).await?;
+        for family in Family::ALL {
+            netconf::enter(&mut links, family, &self.settings(family).await?);
+        }
+        Ok(links)
+    }
+
+    async fn settings(&self, family: Family) -> Result<Vec<netconf::Settings>, NetlinkError> {
+        let mut body = vec![0; netconf::HEADER_BYTES];
+        set_family(&mut body, family);
+        // Where the kernel has no IPv6 it answers for all families.
+        let decode = move |kind, payload: &[u8]| match kind {
+            netconf::RTM_NEWNETCONF if is_of(family, payload) => netconf::settings(payload),
+            _ => Ok(None),
+        };
+        let request = Request { kind: netconf::RTM_GETNETCONF, flags: NLM_F_DUMP, body };
+        match self.channel.lock().await.exchange(&request, decode).await {
+            Err(Failure::Refused { .. }) => Ok(Vec::new()),
+            outcome => outcome.map_err(|failure| failure.of(Operation::ListSettings(family))),
+        }
     }
 
     /// All addresses of both families.
@@ -133,16 +249,8 @@ impl Netlink {
     /// # Errors
     /// If they cannot be listed.
     pub async fn routes(&self, family: Family, table: u32) -> Result<Vec<Route>, NetlinkError> {
-        let mut body = vec![0; 12];
-        set_family(&mut body, family);
-        body.extend_from_slice(&[8, 0]);
-        body.extend_from_slice(&RTA_TABLE.to_ne_bytes());
-        body.extend_from_slice(&table.to_ne_bytes());
-        // Where the kernel has no IPv6 it answers for all families; where it cannot filter, with all tables.
-        let decode = move |kind, payload: &[u8]| match kind {
-            RTM_NEWROUTE if is_of(family, payload) => Ok(route::route(payload)?.filter(|route| route.table == table)),
-            _ => Ok(None),
-        };
+        let body = route_dump(family, table, None).body;
+        let decode = of_table(family, table);
         self.dump_family(family, Operation::ListRoutes(family, table), RTM_GETROUTE, body, decode).await
     }
 
@@ -231,16 +339,46 @@ fn or_none<T>(family: Family, kind: u16, outcome: Result<Vec<T>, Failure>) -> Re
     }
 }
 
-/// The tables to read of a family.
-fn tables(links: &[Link], rules: &[Rule], family: Family) -> BTreeSet<u32> {
-    let named = rules.iter().filter(|rule| rule.family == family).filter_map(Rule::table);
-    let of_vrfs = links.iter().filter_map(|link| match link.kind {
+/// The tables to read: those that a rule or a VRF names, and the kernel's own three.
+fn tables(snapshot: &Snapshot) -> BTreeSet<(Family, u32)> {
+    let named = snapshot.rules.iter().filter_map(|rule| Some((rule.family, rule.table()?)));
+    let of_vrfs = snapshot.links.iter().filter_map(|link| match link.kind {
         LinkKind::Vrf { table } => Some(table),
         _ => None,
     });
-    let all = [TABLE_LOCAL, TABLE_MAIN, TABLE_DEFAULT].into_iter().chain(named).chain(of_vrfs);
+    let of_both = [TABLE_LOCAL, TABLE_MAIN, TABLE_DEFAULT].into_iter().chain(of_vrfs);
+    let of_both = of_both.flat_map(|table| Family::ALL.map(|family| (family, table)));
     // Table 0 in a request means all tables.
-    all.filter(|table| *table != 0).collect()
+    named.chain(of_both).filter(|(_, table)| *table != 0).collect()
+}
+
+/// The request for the routes of a table, of those by one device where one is given. Strict checking makes the kernel
+/// filter (`ip_valid_fib_dump_req`, `net/ipv4/fib_frontend.c`).
+fn route_dump(family: Family, table: u32, device: Option<u32>) -> Request {
+    let mut body = vec![0; 12];
+    set_family(&mut body, family);
+    for (attribute, value) in [(RTA_TABLE, Some(table)), (RTA_OIF, device)] {
+        let Some(value) = value else { continue };
+        body.extend_from_slice(&8_u16.to_ne_bytes());
+        body.extend_from_slice(&attribute.to_ne_bytes());
+        body.extend_from_slice(&value.to_ne_bytes());
+    }
+    Request { kind: RTM_GETROUTE, flags: NLM_F_DUMP, body }
+}
+
+/// Decodes the routes of one table. Where the kernel has no IPv6 it answers for all families; where it cannot filter, with
+/// all tables.
+fn of_table(family: Family, table: u32) -> impl Fn(u16, &[u8]) -> Decoded<Route> {
+    move |kind, payload| match kind {
+        RTM_NEWROUTE if is_of(family, payload) => Ok(route::route(payload)?.filter(|route| route.table == table)),
+        _ => Ok(None),
+    }
+}
+
+/// One by an unresolved nexthop object may leave by any device.
+fn leaves_by_any(route: &Route, devices: &HashSet<u32>) -> bool {
+    nexthop::is_unresolved(route)
+        || route.nexthops.iter().any(|nexthop| nexthop.ifindex.is_some_and(|index| devices.contains(&index)))
 }
 
 /// Is it a message of this family? The family is the first byte of every rtnetlink header.

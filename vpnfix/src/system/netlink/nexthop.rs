@@ -13,6 +13,7 @@ pub(super) const RTM_GETNEXTHOP: u16 = 106;
 const HEADER_BYTES: usize = 8;
 const NHA_ID: u16 = 1;
 const NHA_GROUP: u16 = 2;
+const NHA_BLACKHOLE: u16 = 4;
 const NHA_OIF: u16 = 5;
 const NHA_GATEWAY: u16 = 6;
 const RTNH_F_DEAD: u32 = 1;
@@ -23,6 +24,8 @@ const RTNH_F_LINKDOWN: u32 = 16;
 pub(super) struct Object {
     id: u32,
     single: Nexthop,
+    /// Drops what is sent to it.
+    blackhole: bool,
     /// Ids and weights of its members, if it is a group.
     group: Vec<(u32, u16)>,
 }
@@ -41,6 +44,7 @@ pub(super) fn object(payload: &[u8]) -> Decoded<Object> {
             NHA_ID => object.id = number(value, "NHA_ID")?,
             NHA_OIF => object.single.ifindex = Some(number(value, "NHA_OIF")?),
             NHA_GATEWAY => object.single.gateway = Some(address(value, "NHA_GATEWAY")?),
+            NHA_BLACKHOLE => object.blackhole = true,
             NHA_GROUP => object.group = members(value)?,
             _ => {}
         }
@@ -65,11 +69,17 @@ pub(super) fn is_unresolved(route: &Route) -> bool {
     route.nexthop_object.is_some() && route.nexthops.is_empty() && route.kind == RouteKind::Unicast
 }
 
-/// Gives such routes the nexthops of their objects. One whose object has vanished meanwhile stays without.
+/// Gives such routes the nexthops of their objects. One whose object has vanished meanwhile stays without. A group that
+/// drops has a single member (`valid_group_nh`).
 pub(super) fn resolve(routes: &mut [Route], objects: &[Object]) {
     let find = |id: u32| objects.iter().find(|object| object.id == id);
     for route in routes.iter_mut().filter(|route| is_unresolved(route)) {
         let Some(object) = route.nexthop_object.and_then(find) else { continue };
+        if object.blackhole || matches!(object.group[..], [(id, _)] if find(id).is_some_and(|member| member.blackhole))
+        {
+            route.kind = RouteKind::Blackhole;
+            continue;
+        }
         route.nexthops = if object.group.is_empty() {
             vec![object.single.clone()]
         } else {
@@ -83,12 +93,25 @@ pub(super) fn resolve(routes: &mut [Route], objects: &[Object]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::Family;
+    use crate::core::fixture;
 
     fn message(attributes: &[&[u8]]) -> Vec<u8> {
         let mut bytes = vec![2, 0, 0, 0, 0, 0, 0, 0];
         attributes.iter().for_each(|attribute| bytes.extend_from_slice(attribute));
         bytes
+    }
+
+    fn route(object: u32) -> Route {
+        Route { nexthops: Vec::new(), nexthop_object: Some(object), ..fixture::route(254, "10.0.0.0/8", 0) }
+    }
+
+    #[test]
+    fn a_blackhole_and_a_group_of_one_drop() {
+        let drops = object(&message(&[&[8, 0, 1, 0, 20, 0, 0, 0], &[4, 0, 4, 0]])).unwrap().unwrap();
+        let group = object(&message(&[&[8, 0, 1, 0, 21, 0, 0, 0], &[12, 0, 2, 0, 20, 0, 0, 0, 0, 0, 0, 0]]));
+        let mut routes = [route(20), route(21), route(22)];
+        resolve(&mut routes, &[drops, group.unwrap().unwrap()]);
+        assert_eq!(routes.map(|route| route.kind), [RouteKind::Blackhole, RouteKind::Blackhole, RouteKind::Unicast]);
     }
 
     #[test]
@@ -97,21 +120,7 @@ mod tests {
             object(&message(&[&[8, 0, 1, 0, 7, 0, 0, 0], &[8, 0, 5, 0, 3, 0, 0, 0], &[8, 0, 6, 0, 192, 0, 2, 1]]));
         let group = object(&message(&[&[8, 0, 1, 0, 9, 0, 0, 0], &[12, 0, 2, 0, 7, 0, 0, 0, 4, 0, 0, 0]]));
         let objects = [one.unwrap().unwrap(), group.unwrap().unwrap()];
-        let mut routes = [Route {
-            family: Family::V4,
-            destination: "10.0.0.0/8".parse().unwrap(),
-            source: None,
-            table: 254,
-            kind: RouteKind::Unicast,
-            protocol: 186,
-            scope: 0,
-            tos: 0,
-            metric: 0,
-            preferred_source: None,
-            nexthops: Vec::new(),
-            nexthop_object: Some(9),
-            preference: crate::core::model::Preference::Medium,
-        }];
+        let mut routes = [route(9)];
         resolve(&mut routes, &objects);
         let expected =
             Nexthop { ifindex: Some(3), gateway: Some("192.0.2.1".parse().unwrap()), weight: 5, ..Nexthop::default() };

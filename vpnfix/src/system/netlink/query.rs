@@ -178,6 +178,8 @@ fn body(question: &Question, fib_match: bool) -> Vec<u8> {
     attributes.extend(question.ip_protocol.map(RouteAttribute::IpProto));
     attributes.extend(question.source_port.map(RouteAttribute::Sport));
     attributes.extend(question.destination_port.map(RouteAttribute::Dport));
+    // Older kernels take the attribute for an error.
+    attributes.extend(Some(question.flow_label).filter(|label| *label != 0).map(RouteAttribute::Flowlabel));
     let mut body = vec![0; header.buffer_len()];
     header.emit(&mut body);
     for attribute in &attributes {

@@ -20,6 +20,7 @@ const RTA_PREFSRC: u16 = 7;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
+const RTA_PREF: u16 = 20;
 const RTA_NH_ID: u16 = 30;
 
 const RTNH_F_DEAD: u8 = 1;
@@ -35,7 +36,7 @@ pub(super) fn route(payload: &[u8]) -> Decoded<Route> {
         return Ok(None);
     }
     let fields = fields(payload)?;
-    let nexthop_object = fields.nexthop_object;
+    let (nexthop_object, preference) = (fields.nexthop_object, fields.preference);
     let kind = kind(header.kind.into());
     let destination = fields.destination.unwrap_or(unspecified(family));
     let source = match (fields.source, header.source_prefix_length) {
@@ -55,7 +56,7 @@ pub(super) fn route(payload: &[u8]) -> Decoded<Route> {
         preferred_source: fields.preferred_source,
         nexthops: if has_nexthops(kind) { fields.nexthops(header.flags.bits().to_ne_bytes()[0]) } else { Vec::new() },
         nexthop_object,
-        preference: Preference::Medium,
+        preference,
     }))
 }
 
@@ -91,6 +92,7 @@ pub(super) struct Fields {
     metric: u32,
     multipath: Vec<Nexthop>,
     nexthop_object: Option<u32>,
+    preference: Preference,
 }
 
 impl Fields {
@@ -124,11 +126,22 @@ pub(super) fn fields(payload: &[u8]) -> Result<Fields, Malformed> {
             RTA_PREFSRC => fields.preferred_source = Some(address(value, "RTA_PREFSRC")?),
             RTA_TABLE => fields.table = Some(number(value, "RTA_TABLE")?),
             RTA_NH_ID => fields.nexthop_object = Some(number(value, "RTA_NH_ID")?),
+            RTA_PREF => fields.preference = preference(value)?,
             RTA_MULTIPATH => fields.multipath = multipath(value)?,
             _ => {}
         }
     }
     Ok(fields)
+}
+
+/// The two bits of RFC 4191; the reserved value means medium (`ICMPV6_ROUTER_PREF_*`, `include/uapi/linux/icmpv6.h`).
+fn preference(value: &[u8]) -> Result<Preference, Malformed> {
+    match value {
+        [1] => Ok(Preference::High),
+        [3] => Ok(Preference::Low),
+        [_] => Ok(Preference::Medium),
+        _ => Err(Malformed(format!("RTA_PREF of {} bytes", value.len()))),
+    }
 }
 
 /// A gateway of the other family (RFC 8950: IPv4 routes through an IPv6 gateway).
@@ -238,6 +251,19 @@ mod tests {
         bytes[7] = 7;
         let route = route(&bytes).unwrap().unwrap();
         assert_eq!((route.kind, route.nexthops.len()), (RouteKind::Unreachable, 0));
+    }
+
+    #[test]
+    fn the_preference_of_an_ipv6_route_is_decoded() {
+        let mut ipv6 = header(0);
+        (ipv6[0], ipv6[1]) = (10, 0);
+        for (value, expected) in
+            [(0, Preference::Medium), (1, Preference::High), (2, Preference::Medium), (3, Preference::Low)]
+        {
+            let bytes = with(ipv6.clone(), &[&[5, 0, 20, 0, value, 0, 0, 0]]);
+            assert_eq!(route(&bytes).unwrap().unwrap().preference, expected);
+        }
+        assert!(route(&with(ipv6, &[&[4, 0, 20, 0]])).is_err());
     }
 
     #[test]

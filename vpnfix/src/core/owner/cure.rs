@@ -1,0 +1,215 @@
+//! The cures at the root for what owners do: for a person to do, at the right place of this host.
+
+use super::seen::{Seen, is_kind};
+use super::{Clues, Process, Program};
+use crate::core::finding::{Confidence, Cure, Finding};
+use crate::core::model::{Family, Route, RouteKind, Rule, Snapshot};
+use crate::core::strongswan::{self, Daemon, Key, Place, ProblemKind, Settings, State};
+
+/// What every cure of strongSwan's routes comes to.
+const NO_ROUTES: &str =
+    "stop strongSwan from installing routes of its own; the tunnel interfaces' routes in main suffice";
+
+/// The cures at the root for what findings' owners do, each once.
+#[must_use]
+pub fn cures(snapshot: &Snapshot, clues: &Clues, findings: &[Finding]) -> Vec<Cure> {
+    let mut cures = Vec::new();
+    for cure in findings.iter().filter_map(|finding| cure(snapshot, clues, finding)) {
+        if !cures.contains(&cure) {
+            cures.push(cure);
+        }
+    }
+    cures
+}
+
+/// The cure at the root for what the owner does, where one is known.
+fn cure(snapshot: &Snapshot, clues: &Clues, finding: &Finding) -> Option<Cure> {
+    if finding.owner.confidence == Confidence::Unknown {
+        return None;
+    }
+    match Program::named(&finding.owner.name)? {
+        Program::StrongSwan => strongswan(snapshot, clues, finding),
+        Program::OpenVpn => Some(openvpn()),
+        Program::WgQuick => Some(wg_quick(snapshot, clues, finding)),
+        Program::Tailscale => Some(tailscale()),
+        Program::NetBird => Some(netbird()),
+        Program::TunProxy => Some(tun_proxy()),
+        _ => None,
+    }
+}
+
+fn strongswan(snapshot: &Snapshot, clues: &Clues, finding: &Finding) -> Option<Cure> {
+    let table = finding.actual.table.unwrap_or(strongswan::TABLE);
+    // Its routes are in main where `routing_table = 0`: then there is no table of its own with a state.
+    let daemon = strongswan::daemon_of(clues, table).map_or(Daemon::Charon, |settings| settings.daemon);
+    match strongswan::state(snapshot, clues, daemon, table) {
+        State::RuleAlone { .. } => None,
+        State::PendingRestart { process, place, .. } => Some(restart_due(clues, &process, &place)),
+        State::LeftOver { beside } if strongswan::daemon_of(clues, table).is_some() => {
+            Some(delete_left_over(snapshot, table, beside))
+        }
+        State::Running { process } => Some(switch_off(clues, running_as(&process, daemon), Some(&process))),
+        State::LeftOver { .. } | State::Unknown => Some(switch_off(clues, daemon, None)),
+    }
+}
+
+fn running_as(process: &Process, otherwise: Daemon) -> Daemon {
+    Daemon::ALL.into_iter().find(|daemon| daemon.name() == process.name).unwrap_or(otherwise)
+}
+
+fn restart_due(clues: &Clues, process: &Process, place: &Place) -> Cure {
+    Cure {
+        what: format!("restart {process}: install_routes is off already, and the daemon reads it only when it starts"),
+        place: place.to_string(),
+        how: format!("{}{}", restart(Some(process)), caution(clues)),
+    }
+}
+
+fn restart(process: Option<&Process>) -> String {
+    let command = match process.map(|process| process.name.as_str()) {
+        Some("charon-systemd") => "`systemctl restart strongswan`",
+        Some("charon") => "`systemctl restart strongswan-starter`, or `ipsec restart`",
+        _ => "`systemctl restart strongswan`, or `strongswan-starter` with ipsec.conf",
+    };
+    format!(
+        "restart the daemon ({command}); a reload does not suffice, and a restart takes the tunnels down for a moment"
+    )
+}
+
+/// A daemon does not come up again with a configuration that it refuses.
+fn caution(clues: &Clues) -> String {
+    let refused = clues.strongswan.refused();
+    refused.map_or_else(String::new, |problem| format!("; before that, mend {problem}: no daemon starts with it"))
+}
+
+/// No daemon takes these away, neither when it ends nor when it starts. Each is deleted by itself: the table may hold
+/// what others have put there.
+fn delete_left_over(snapshot: &Snapshot, table: u32, beside: Option<(Process, Place)>) -> Cure {
+    let rules = snapshot.rules.iter().filter(|rule| rule.table() == Some(table)).map(Rule::delete_command);
+    let routes = snapshot.routes.iter().filter(|route| route.table == table);
+    let routes = routes.map(|route| delete_route(snapshot, route));
+    let (what, commands): (_, Vec<String>) = match beside {
+        // The rule is the running daemon's.
+        Some((process, _)) => {
+            (format!("delete the routes that an earlier daemon left: {process} does not own them"), routes.collect())
+        }
+        None => (
+            "delete the rule and the routes that a killed daemon of strongSwan left: none owns them any more".into(),
+            rules.chain(routes).collect(),
+        ),
+    };
+    Cure { what, place: format!("table {table} of this network namespace"), how: commands.join("; ") }
+}
+
+/// The command that deletes one route and no other.
+fn delete_route(snapshot: &Snapshot, route: &Route) -> String {
+    let ip = if route.family == Family::V6 { "ip -6" } else { "ip" };
+    let mut words = vec![format!("{ip} route del")];
+    if route.kind != RouteKind::Unicast {
+        words.push(route.kind.name());
+    }
+    words.push(if route.destination.prefix_len() == 0 { "default".into() } else { route.destination.to_string() });
+    if let [nexthop] = route.nexthops.as_slice() {
+        words.extend(nexthop.gateway.map(|gateway| format!("via {gateway}")));
+        words.extend(nexthop.ifindex.map(|index| format!("dev {}", snapshot.device_name(index))));
+    }
+    words.push(format!("table {}", route.table));
+    if route.metric != 0 {
+        words.push(format!("metric {}", route.metric));
+    }
+    words.join(" ")
+}
+
+/// The setting, at the place where this host has it or would have it.
+fn switch_off(clues: &Clues, daemon: Daemon, process: Option<&Process>) -> Cure {
+    let (place, edit) = place_of_setting(clues, daemon);
+    Cure { what: NO_ROUTES.into(), place, how: format!("{edit}, and {}{}", restart(process), caution(clues)) }
+}
+
+fn place_of_setting(clues: &Clues, daemon: Daemon) -> (String, String) {
+    let configuration = &clues.strongswan;
+    let of_setting = |kind: &ProblemKind| matches!(kind, ProblemKind::NotUnderstood(Key::InstallRoutes));
+    if let Some(problem) = configuration.problems.iter().find(|problem| of_setting(&problem.kind)) {
+        let place = problem.line.map_or_else(|| problem.file.clone(), |line| format!("{}:{line}", problem.file));
+        return (place, "write `install_routes = no` there: what stands there means nothing to the daemon".into());
+    }
+    let settings: Settings = configuration.settings(daemon);
+    if let Some(place) = settings.install_routes.place {
+        return (place.to_string(), "change it to `install_routes = no`".into());
+    }
+    let section = if daemon == Daemon::CharonSystemd { Daemon::Charon } else { daemon }.name();
+    let file_named = |end: &str| configuration.files.iter().find(|file| file.ends_with(end));
+    if let Some(file) = file_named(&format!("/strongswan.d/{section}.conf")) {
+        return (file.clone(), format!("set `install_routes = no` in section `{section}`"));
+    }
+    let text = format!("write `{section} {{ install_routes = no }}`");
+    let in_directory = configuration.files.iter().find_map(|file| {
+        let (directory, _) = file.rsplit_once('/')?;
+        directory.ends_with("/strongswan.d").then(|| format!("{directory}/{section}.conf"))
+    });
+    match (in_directory, configuration.files.first()) {
+        (Some(file), _) => (format!("{file}, a new file"), text),
+        (None, Some(entry)) => (entry.clone(), text),
+        (None, None) => (
+            "/etc/strongswan.d/charon.conf (Debian, Ubuntu) or /etc/strongswan/strongswan.d/charon.conf (RHEL, Fedora)"
+                .into(),
+            format!("set `{section} {{ install_routes = no }}`"),
+        ),
+    }
+}
+
+fn openvpn() -> Cure {
+    Cure {
+        what: "keep OpenVPN from taking all traffic".into(),
+        place: "the client's configuration, in /etc/openvpn".into(),
+        how: "add `pull-filter ignore redirect-gateway`, with a `route` line for each network that is needed behind it, and \
+              restart the client; or narrow what the server pushes"
+            .into(),
+    }
+}
+
+fn wg_quick(snapshot: &Snapshot, clues: &Clues, finding: &Finding) -> Cure {
+    let seen = Seen { snapshot, clues };
+    let of_table = |table| seen.table_device(table, |link| is_kind(link, "wireguard"));
+    let by_route = finding.actual.device.as_ref().and_then(|name| snapshot.link_named(name));
+    let device = by_route.filter(|link| is_kind(link, "wireguard")).or_else(|| finding.actual.table.and_then(of_table));
+    let name = device.map_or_else(|| "DEVICE".into(), |link| link.name.clone());
+    Cure {
+        what: format!("keep wg-quick from routing more through {name} than it should"),
+        place: format!("/etc/wireguard/{name}.conf"),
+        how: format!(
+            "narrow AllowedIPs, or set `Table = off` and add the routes needed by PostUp; then `wg-quick down {name}` and \
+             `wg-quick up {name}`"
+        ),
+    }
+}
+
+fn tailscale() -> Cure {
+    Cure {
+        what: "keep Tailscale from routing these destinations".into(),
+        place: "Tailscale's settings on this host".into(),
+        how: "`tailscale set --exit-node=` leaves the exit node; `tailscale set --accept-routes=false` refuses the networks \
+              that other nodes offer"
+            .into(),
+    }
+}
+
+fn netbird() -> Cure {
+    Cure {
+        what: "keep NetBird from routing these destinations".into(),
+        place: "NetBird's management console, or its settings on this host".into(),
+        how:
+            "narrow the network or exit node there, or leave it here: `netbird networks list`, then `netbird networks \
+              deselect NAME`"
+                .into(),
+    }
+}
+
+fn tun_proxy() -> Cure {
+    Cure {
+        what: "keep the TUN proxy from taking these destinations".into(),
+        place: "the TUN section of its configuration".into(),
+        how: "exclude them: `route_exclude_address` in sing-box, `route-exclude-address` in mihomo; then restart it"
+            .into(),
+    }
+}
