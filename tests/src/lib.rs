@@ -30,6 +30,19 @@ macro_rules! need_root {
     };
 }
 
+/// Ends the calling test as skipped unless the kernel has a kind of link. In a machine that is made with all kinds
+/// (`VPNFIX_ALL_KINDS`) that is a failure; on a host's own kernel it is none, in CI neither: the machines run it.
+#[macro_export]
+macro_rules! need_kind {
+    ($scene:expr, $kind:expr) => {
+        if !$scene.has_kind(&$kind) {
+            println!("SKIP: this kernel has no links of type {}", $kind);
+            assert!(std::env::var_os("VPNFIX_ALL_KINDS").is_none(), "skipped in a machine that has all kinds");
+            return;
+        }
+    };
+}
+
 /// Prints the reason of a skip.
 ///
 /// # Panics

@@ -99,6 +99,22 @@ impl Scene {
         ip::batch(Some(&self.gw()), &lines).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
+    /// Sets an IPv4 sysctl of the gateway (`conf/eth0/rp_filter`).
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be set.
+    #[track_caller]
+    pub fn sysctl(&self, key: &str, value: &str) {
+        traffic::inside(&self.gw(), || set_sysctls(&[(key, value)])).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    /// Tries whether this kernel has a kind of link, on a namespace that needs none.
+    pub fn has_kind(&self, kind: &str) -> bool {
+        let attempt = [format!("link add probe type {kind}"), "link del probe".to_owned()];
+        ip::batch(Some(&self.of("far2")), &attempt).is_ok()
+    }
+
     /// The gateway's namespace.
     pub fn gw(&self) -> String {
         self.of("gw")

@@ -266,7 +266,7 @@ fn spread(span: u128) -> impl Iterator<Item = u128> {
 pub fn holes(fib: &Fib<'_>, destinations: &[Destination]) -> Vec<IpNet> {
     let mut by_prefix: JointPrefixMap<IpNet, Vec<&Destination>> = JointPrefixMap::new();
     for destination in destinations {
-        by_prefix.entry(destination.prefix.trunc()).or_insert_with(Vec::new).push(destination);
+        by_prefix.entry(destination.prefix.trunc()).or_default().push(destination);
     }
     let is_hole = |route: &&Route| {
         let covering = by_prefix.cover_values(&route.destination).flatten();
@@ -373,6 +373,52 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.routes.push(Route { metric: 10, ..route(TABLE_MAIN, "172.16.0.0/12", 3) });
         snapshot.routes.push(route(TABLE_MAIN, "172.16.0.0/12", 4));
+        assert_eq!(destinations(&Fib::new(&snapshot), &[tunnel()]).len(), 2);
+    }
+
+    #[test]
+    fn both_halves_of_everything_through_a_tunnel_are_a_default() {
+        for (family, halves) in [("v4", ["0.0.0.0/1", "128.0.0.0/1"]), ("v6", ["::/1", "8000::/1"])] {
+            let mut snapshot = snapshot();
+            snapshot.routes.push(route(TABLE_MAIN, halves[0], 3));
+            let class_of = |snapshot: &Snapshot, prefix: &str| {
+                let found = destinations(&Fib::new(snapshot), &[tunnel()]);
+                let found = found.into_iter().find(|destination| destination.prefix.to_string() == prefix);
+                found.map(|destination| (destination.class, destination.address.to_string()))
+            };
+            assert_eq!(class_of(&snapshot, halves[0]).map(|found| found.0), Some(Class::Routed), "{family}: one half");
+            snapshot.routes.push(route(TABLE_MAIN, halves[1], 3));
+            for half in halves {
+                let (class, address) = class_of(&snapshot, half).expect("it is found");
+                assert_eq!(class, Class::Default, "{half}");
+                assert!(address != "0.0.0.1" && address != "::1", "{half} is stood for by no host's address");
+            }
+        }
+    }
+
+    #[test]
+    fn a_default_whose_halves_lie_elsewhere_is_still_one_that_was_meant() {
+        let mut snapshot = snapshot();
+        snapshot.routes.retain(|route| route.destination.prefix_len() != 0);
+        snapshot.routes.push(route(TABLE_MAIN, "0.0.0.0/0", 3));
+        let defaults = |snapshot: &Snapshot| {
+            let found = destinations(&Fib::new(snapshot), &[tunnel()]);
+            found.iter().filter(|destination| destination.class == Class::Default).count()
+        };
+        assert_eq!(defaults(&snapshot), 1);
+        snapshot.routes.extend([route(TABLE_MAIN, "0.0.0.0/1", 2), route(TABLE_MAIN, "128.0.0.0/1", 2)]);
+        assert_eq!(defaults(&snapshot), 1);
+        // One that gives way to another default was meant as a backup.
+        let backup = snapshot.routes.iter_mut().find(|route| route.destination.prefix_len() == 0).expect("a default");
+        backup.metric = 10;
+        snapshot.routes.push(route(TABLE_MAIN, "0.0.0.0/0", 2));
+        assert_eq!(defaults(&snapshot), 0);
+    }
+
+    #[test]
+    fn ipv6_link_local_and_multicast_prefixes_belong_to_no_tunnel() {
+        let mut snapshot = snapshot();
+        snapshot.routes.extend([route(TABLE_MAIN, "fe80::/64", 3), route(TABLE_MAIN, "ff00::/8", 3)]);
         assert_eq!(destinations(&Fib::new(&snapshot), &[tunnel()]).len(), 2);
     }
 }

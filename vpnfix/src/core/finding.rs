@@ -44,8 +44,6 @@ pub enum Reason {
     WrongSource,
     /// Packets that come in by the tunnel fail the source validation.
     ReversePath,
-    /// The same, because the tunnel has no address.
-    ReversePathNoAddress,
     /// The engine cannot explain the kernel's answer.
     Unexplained,
 }
@@ -71,7 +69,6 @@ impl Reason {
             Self::ControlInTunnel => "control-in-tunnel",
             Self::WrongSource => "wrong-source",
             Self::ReversePath => "reverse-path",
-            Self::ReversePathNoAddress => "reverse-path-no-address",
             Self::Unexplained => "unexplained",
         }
     }
@@ -96,15 +93,8 @@ impl Reason {
             | Self::OuterLoop
             | Self::ControlInTunnel
             | Self::WrongSource
-            | Self::ReversePath
-            | Self::ReversePathNoAddress => false,
+            | Self::ReversePath => false,
         }
-    }
-
-    /// Is it about packets that come in by the tunnel?
-    #[must_use]
-    pub fn is_reverse_path(self) -> bool {
-        matches!(self, Self::ReversePath | Self::ReversePathNoAddress)
     }
 }
 
@@ -309,11 +299,13 @@ pub enum NoteId {
     MixedMultipath,
     /// A rule that already does what the plan would.
     AlreadyThere,
+    /// A rule has selectors that this version of vpnfix does not know.
+    RuleNotUnderstood,
     /// This host's own traffic into a tunnel has a source address of another device.
     SourceOfOtherDevice,
     /// A tunnel has the inside address that AWS keeps for its own end.
     SwappedInside,
-    /// A tunnel that takes packets by the best way alone has the second best way to a prefix.
+    /// A tunnel has the second best way to a prefix, and would drop what comes in from there.
     StrictSecondWay,
     /// An IKE peer is reached by another tunnel.
     PeerByOtherTunnel,

@@ -15,6 +15,7 @@ mod notes;
 mod outside;
 mod predict;
 mod question;
+mod second_way;
 mod selected;
 mod tunnels;
 
@@ -94,6 +95,7 @@ pub fn judge(case: Case<'_>, asked: &[Asked], answers: &[Answer]) -> Judgement {
     judgement.findings.extend(outside.findings);
     judgement.findings.extend(tunnels::findings(&known, &judgement.findings));
     judgement.notes = notes::notes(&known, pairs());
+    judgement.notes.extend(second_way::notes(&known, pairs()));
     judgement.notes.extend(selected.notes);
     judgement.notes.extend(outside.notes);
     judgement.notes.extend(predict::disagreements(&known, pairs()));
@@ -110,19 +112,25 @@ fn judge_destination(known: &Known<'_>, destination: &Destination, answered: &[A
     for (variant, answer) in answered {
         let Some(cause) = cause::of(known, destination, *variant, answer) else { continue };
         let finding = finding(known, About::destination(known, destination), cause, Some((*variant, answer)));
-        // A packet that would not get out fails the source validation for the same cause.
-        let same = findings.iter_mut().find(|other| {
-            (other.reason == finding.reason && other.rule == finding.rule)
-                || (*variant == Variant::Reverse
-                    && !other.reason.is_reverse_path()
-                    && other.reason != Reason::WrongSource)
-        });
-        match same {
-            Some(other) => other.variants.push(*variant),
+        match findings.iter_mut().find(|other| is_same(other, &finding, *variant)) {
+            Some(other) => {
+                other.variants.push(*variant);
+                if *variant == Variant::Reverse && other.reason.is_wrong_way() && other.detail.is_none() {
+                    other.detail = cause::also_dropped(known, destination);
+                }
+            }
             None => findings.push(Finding { right_when_bound, ..finding }),
         }
     }
     findings
+}
+
+/// Is it the same fault as another finding about the destination? A packet that would not get out fails the source
+/// validation for the same cause.
+fn is_same(other: &Finding, finding: &Finding, variant: Variant) -> bool {
+    let same_rule = other.rule == finding.rule || finding.reason == Reason::TunnelDown;
+    let follows = variant == Variant::Reverse && !matches!(other.reason, Reason::ReversePath | Reason::WrongSource);
+    (other.reason == finding.reason && same_rule) || follows
 }
 
 /// What a finding is about.

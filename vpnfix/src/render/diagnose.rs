@@ -35,7 +35,12 @@ pub fn text(report: &DiagnoseReport, palette: Palette) -> String {
         steps(&mut out, plan, MOST_LINES, palette);
         left_out(&mut out, plan, palette);
         if !plan.steps.is_empty() {
-            out.push_str("  `vpnfix fix` does this, and proves it on live packets; `vpnfix undo` takes it back.\n");
+            lines(
+                &mut out,
+                "`vpnfix fix` does this, and proves it on live packets; `vpnfix undo` takes it back.",
+                "  ",
+                "  ",
+            );
         }
     }
     cure(&mut out, &report.cure, palette);
@@ -70,7 +75,8 @@ fn tunnels(out: &mut String, report: &DiagnoseReport, palette: Palette) {
             (Some(local), None, Some(prefix)) => format!("{local}, inside prefix {prefix}"),
             _ => "no address".into(),
         };
-        let _ = writeln!(out, "  {:width$}  {} {state}  {addresses}", tunnel.name, tunnel.kind);
+        let text = format!("{:width$}  {} {state}  {addresses}", tunnel.name, tunnel.kind);
+        lines(out, &text, "  ", "    ");
     }
     more(out, report.tunnels.len().saturating_sub(MOST_LINES), palette);
 }
@@ -143,14 +149,14 @@ fn cause(out: &mut String, cause: &Cause, findings: &HashMap<&str, &Finding>, pa
     }
     let found: Vec<&Finding> = cause.findings.iter().filter_map(|id| findings.get(id.as_str()).copied()).collect();
     for finding in found.iter().take(MOST_LINES / 2) {
-        lines(out, &destination_line(finding), "  ");
+        lines(out, &destination_line(finding), "  ", "    ");
     }
     more(out, found.len().saturating_sub(MOST_LINES / 2), palette);
     if let Some(first) = found.first() {
         route(out, first);
     }
     if let Some(rule) = &cause.rule {
-        lines(out, &format!("rule:  {}: {}", rule.priority, rule.text), "  ");
+        lines(out, &format!("rule:  {}: {}", rule.priority, rule.text), "  ", BEHIND);
     }
     if cause.owner.confidence > Confidence::Unknown {
         let sure = match cause.owner.confidence {
@@ -158,7 +164,7 @@ fn cause(out: &mut String, cause: &Cause, findings: &HashMap<&str, &Finding>, pa
             Confidence::Likely => "likely",
             Confidence::Possible | Confidence::Unknown => "possible",
         };
-        lines(out, &format!("owner: {} ({sure}: {})", cause.owner.name, cause.owner.evidence.join("; ")), "  ");
+        lines(out, &format!("owner: {} ({sure}: {})", cause.owner.name, cause.owner.evidence.join("; ")), "  ", BEHIND);
     }
     for remark in &cause.remarks {
         for line in wrapped(remark, "  ", "  ") {
@@ -168,20 +174,24 @@ fn cause(out: &mut String, cause: &Cause, findings: &HashMap<&str, &Finding>, pa
     let cured = &cause.cured_by;
     let rules = counted(cured.steps.len() as u64, "rule");
     match (cured.steps.is_empty(), &cured.advice) {
-        (false, _) if cured.left_out.is_empty() => lines(out, &format!("cure:  the plan below ({rules})"), "  "),
+        (false, _) if cured.left_out.is_empty() => {
+            lines(out, &format!("cure:  the plan below ({rules})"), "  ", BEHIND)
+        }
         (false, _) => {
             let left = few(&cured.left_out, 3);
-            lines(out, &format!("cure:  the plan below ({rules}), but not for {left}"), "  ");
+            lines(out, &format!("cure:  the plan below ({rules}), but not for {left}"), "  ", BEHIND);
         }
-        (true, Some(advice)) => lines(out, &format!("cure:  {advice}"), "  "),
+        (true, Some(advice)) => lines(out, &format!("cure:  {advice}"), "  ", BEHIND),
         (true, None) => {}
     }
 }
 
-/// A text in lines that fit the screen; from the second on they stand under the text behind its word.
-fn lines(out: &mut String, text: &str, indent: &str) {
-    let further = format!("{indent}       ");
-    for line in wrapped(text, indent, &further) {
+/// Where the text behind a word (`route:`) begins.
+const BEHIND: &str = "         ";
+
+/// A text in lines that fit the screen, with these indents.
+fn lines(out: &mut String, text: &str, first: &str, further: &str) {
+    for line in wrapped(text, first, further) {
         let _ = writeln!(out, "{line}");
     }
 }
@@ -192,7 +202,7 @@ fn route(out: &mut String, finding: &Finding) {
         let via = actual.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
         let dev = actual.device.as_ref().map_or_else(String::new, |device| format!(" dev {device}"));
         let table = actual.table.map_or_else(String::new, |table| format!(" in table {}", table_name(table)));
-        lines(out, &format!("route: {route}{via}{dev}{table}, protocol {protocol}"), "  ");
+        lines(out, &format!("route: {route}{via}{dev}{table}, protocol {protocol}"), "  ", BEHIND);
     }
 }
 
@@ -273,9 +283,9 @@ pub(super) fn cure(out: &mut String, cures: &[crate::core::finding::Cure], palet
     }
     heading(out, "The cure at the root", palette);
     for cure in cures {
-        lines(out, &cure.what, "  ");
-        lines(out, &format!("where: {}", cure.place), "  ");
-        lines(out, &format!("how:   {}", cure.how), "  ");
+        lines(out, &cure.what, "  ", "  ");
+        lines(out, &format!("where: {}", cure.place), "  ", BEHIND);
+        lines(out, &format!("how:   {}", cure.how), "  ", BEHIND);
     }
 }
 

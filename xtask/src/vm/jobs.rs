@@ -10,6 +10,9 @@ const WITHOUT_FEXIT: (&str, &str) = ("VPNFIX_NO_FEXIT", "1");
 /// Scenes that are played both ways: what they test hangs on how outcomes are known. For the others one way is enough.
 const BOTH_WAYS: [&str; 6] = ["tracer", "counting", "flips", "truths", "proof", "story"];
 
+/// Makes a scene that needs a kind of link a failure where it lacks: these kernels have all kinds.
+const ALL_KINDS: (&str, &str) = ("VPNFIX_ALL_KINDS", "1");
+
 /// Scenes that a brief run keeps on every kernel: the kernel side itself.
 const KERNEL_SIDE: &str = "tracer";
 
@@ -66,7 +69,10 @@ pub fn all(programs: &Programs, extent: Extent) -> Vec<Job> {
     ];
     for scene in programs.scenes.iter().filter(|scene| extent == Extent::All || scene.name == KERNEL_SIDE) {
         let job = |name: String| {
-            Job::new(name, 420, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix)).with(("RUST_BACKTRACE", "1"))
+            Job::new(name, 420, [scene.path.as_str()])
+                .with((BINARY_VARIABLE, vpnfix))
+                .with(("RUST_BACKTRACE", "1"))
+                .with(ALL_KINDS)
         };
         jobs.push(job(format!("scenes-{}", scene.name)));
         if BOTH_WAYS.contains(&scene.name.as_str()) {

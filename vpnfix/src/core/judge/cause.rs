@@ -223,47 +223,64 @@ fn incoming<'a>(known: &Known<'a>, destination: &Destination, answer: &Answer) -
     }
 }
 
-/// Why the source validation fails (`__fib_validate_source`, `net/ipv4/fib_frontend.c`): it looks up the way back, without
-/// protocol and ports, through the same rules.
+/// Why the source validation fails (`__fib_validate_source`, `net/ipv4/fib_frontend.c`): it looks up the way back by the
+/// same rules.
 fn invalid_source<'a>(known: &Known<'a>, destination: &Destination, device: u32, errno: i32) -> Cause<'a> {
     let name = known.name(device);
-    let Family::V4 = Family::of(destination.address) else {
-        return Cause::of(Reason::ReversePath).detail(format!("the kernel says: {}", refusal(errno)));
-    };
-    let filter = known.case.fib.link(device).map_or(0, |link| link.settings.rp_filter);
-    let value = match filter {
-        0 => "rp_filter".into(),
-        1 => "rp_filter, 1 (strict) here,".into(),
-        value => format!("rp_filter, {value} (loose) here,"),
-    };
-    let has_address = known
-        .tunnel(device)
-        .is_some_and(|tunnel| tunnel.inside.iter().any(|inside| Family::of(inside.local) == Family::V4));
-    if !has_address {
-        return Cause::of(Reason::ReversePathNoAddress)
-            .detail(format!("{name} has no IPv4 address, and then {value} drops what comes in by it"))
-            .advice(format!(
-                "give {name} an address; or set net.ipv4.conf.{name}.rp_filter and net.ipv4.conf.all.rp_filter to 0 \
-                 (the larger of both counts)"
-            ));
+    let cause = Cause::of(Reason::ReversePath);
+    if Family::of(destination.address) == Family::V6 {
+        return cause.detail(format!("the kernel says: {}", refusal(errno)));
     }
-    let back = Flow { from: destination.inside_source, protocol: 0, ..Flow::plain(destination.address) };
-    let end = known.walk(&back);
-    let loose =
-        format!("set net.ipv4.conf.{name}.rp_filter to 2 (the larger of it and of net.ipv4.conf.all.rp_filter counts)");
-    let cause = Cause::of(Reason::ReversePath).by(named(end.rule()));
-    match end.devices().first() {
-        Some(back) if !destination.tunnels.contains(back) => cause.detail(format!(
-            "the way back to {} is by {}, so {value} drops it",
-            destination.address,
-            known.name(*back)
-        )),
-        Some(_) => {
-            cause.detail(format!("{value} drops it, although the way back to {} is by {name}", destination.address))
+    let end = known.walk(&Flow { from: destination.inside_source, ..Flow::plain(destination.address) });
+    let value = filter_value(known, device);
+    let detail = match end.devices().first() {
+        Some(back) if !destination.tunnels.contains(back) => {
+            format!("the way back to {} is by {}, so {value} drops it", destination.address, known.name(*back))
         }
-        None => cause.detail(format!("there is no way back to {}, so {value} drops it", destination.address)),
+        Some(_) => format!("{value} drops it, although the way back to {} is by {name}", destination.address),
+        None => format!("there is no way back to {}, so {value} drops it", destination.address),
+    };
+    cause.by(named(end.rule())).detail(detail).advice(loosen(known, device))
+}
+
+/// The effective setting in words, with its value where it is known to be on.
+pub(super) fn filter_value(known: &Known<'_>, device: u32) -> String {
+    match known.case.fib.link(device).map_or(0, |link| link.settings.rp_filter) {
+        0 => "source validation (rp_filter)".into(),
+        1 => "rp_filter 1 (strict)".into(),
+        value => format!("rp_filter {value} (loose)"),
     }
-    .advice(loose)
+}
+
+/// What lets packets in by a device. The loose setting does not where the device has no address (`no_addr` in
+/// `__fib_validate_source`).
+pub(super) fn loosen(known: &Known<'_>, device: u32) -> String {
+    let name = known.name(device);
+    if has_address(known, device) {
+        return format!(
+            "set net.ipv4.conf.{name}.rp_filter to 2 (the larger of it and of net.ipv4.conf.all.rp_filter counts)"
+        );
+    }
+    format!(
+        "give {name} an IPv4 address and set its rp_filter to 2; or set net.ipv4.conf.{name}.rp_filter and \
+         net.ipv4.conf.all.rp_filter to 0 (the larger counts, and 2 does not help without an address)"
+    )
+}
+
+fn has_address(known: &Known<'_>, device: u32) -> bool {
+    let tunnel = known.tunnel(device);
+    tunnel.is_some_and(|tunnel| tunnel.inside.iter().any(|inside| Family::of(inside.local) == Family::V4))
+}
+
+/// Packets that come in fail for the same cause for which others do not get out.
+pub(super) fn also_dropped(known: &Known<'_>, destination: &Destination) -> Option<String> {
+    let device = *destination.tunnels.first()?;
+    let bare = if has_address(known, device) { "" } else { ", which has no IPv4 address" };
+    Some(format!(
+        "what comes in by {}{bare} is dropped as well by {}, since the way back is wrong; that ends with this fault",
+        known.name(device),
+        filter_value(known, device)
+    ))
 }
 
 /// A rule worth naming: the kernel's own three are on every host.

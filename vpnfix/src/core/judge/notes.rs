@@ -1,7 +1,7 @@
 //! What is worth knowing of a host beside what is wrong with it. Most of it is what other people meant: no note may sound
 //! like a fault.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -9,7 +9,7 @@ use prefix_trie::joint::JointPrefixMap;
 
 use super::known::Known;
 use super::question::{Asked, Subject};
-use super::{cause, family_name, is_exempt_from_validation};
+use super::{cause, family_name};
 use crate::core::destination::{self, Class, Destination};
 use crate::core::finding::{Note, NoteId, Variant, few};
 use crate::core::model::rule::table_word;
@@ -29,6 +29,7 @@ pub(super) fn notes<'q>(known: &Known<'_>, answered: impl Iterator<Item = (&'q A
     for family in Family::ALL {
         let others = || known.rules(family).iter().copied().filter(|rule| !rule.is_kernel_default());
         notes.extend(others().filter_map(|rule| empty_table(known, rule)));
+        notes.extend(others().filter_map(not_understood));
         notes.extend(helpful_rules(known, family));
         let parts = Parts::new(known, family);
         let of_family = |destination: &&Destination| Family::of(destination.address) == family;
@@ -39,7 +40,6 @@ pub(super) fn notes<'q>(known: &Known<'_>, answered: impl Iterator<Item = (&'q A
     notes.extend(lone_tunnels(known));
     notes.extend(known.case.tunnels.iter().filter_map(swapped_inside));
     notes.extend(known.case.destinations.iter().filter_map(|destination| mixed_multipath(known, destination)));
-    notes.extend(strict_second_ways(known));
     notes.extend(sources(known, answered));
     notes
 }
@@ -57,6 +57,19 @@ fn empty_table(known: &Known<'_>, rule: &Rule) -> Option<Note> {
             "{} rule `{rule}` looks up table {}, which has no routes: it decides nothing",
             family_name(rule.family),
             table_word(table)
+        ),
+    })
+}
+
+/// A rule with a selector of a newer kernel: the engine stops there, and the kernel's answers stand alone.
+fn not_understood(rule: &Rule) -> Option<Note> {
+    (!rule.unknown_attributes.is_empty()).then(|| Note {
+        id: NoteId::RuleNotUnderstood,
+        text: format!(
+            "{} rule `{rule}` has selectors of a newer kernel that this version of vpnfix does not know (attributes {}); \
+             what comes after it is known from the kernel's answers alone",
+            family_name(rule.family),
+            few(&rule.unknown_attributes, NAMED)
         ),
     })
 }
@@ -215,38 +228,6 @@ fn mixed_multipath(known: &Known<'_>, destination: &Destination) -> Option<Note>
         id: NoteId::MixedMultipath,
         text: format!("the route to {} leaves by {} too, outside the tunnels", destination.prefix, beside.join(", ")),
     })
-}
-
-/// AWS may send by either tunnel of a connection, so asymmetric ways are normal. A tunnel that validates strictly takes
-/// packets only from where its own way is the best one.
-fn strict_second_ways(known: &Known<'_>) -> Vec<Note> {
-    let fib = known.case.fib;
-    let is_strict = |tunnel: &&Tunnel| {
-        fib.link(tunnel.ifindex).is_some_and(|link| link.settings.rp_filter == 1)
-            && !is_exempt_from_validation(known, tunnel.ifindex)
-    };
-    let strict: HashMap<u32, &Tunnel> =
-        known.case.tunnels.iter().filter(is_strict).map(|tunnel| (tunnel.ifindex, tunnel)).collect();
-    let mut second: BTreeMap<&str, Vec<IpNet>> = BTreeMap::new();
-    let routed = |destination: &&Destination| destination.class != Class::Inside;
-    for destination in known.case.destinations.iter().filter(routed).filter(|_| !strict.is_empty()) {
-        let routes = fib.covering(destination.table, destination.prefix).into_iter().flatten();
-        let others = routes.filter(|route| route.destination == destination.prefix && route.family == Family::V4);
-        for index in others.flat_map(|route| &route.nexthops).filter_map(|hop| hop.ifindex) {
-            if let Some(tunnel) = strict.get(&index).filter(|_| !destination.tunnels.contains(&index)) {
-                second.entry(tunnel.name.as_str()).or_default().push(destination.prefix);
-            }
-        }
-    }
-    let note = |(tunnel, prefixes): (&str, Vec<IpNet>)| Note {
-        id: NoteId::StrictSecondWay,
-        text: format!(
-            "{tunnel} has rp_filter 1 (strict) and is the second best way to {}: packets from there come in by the best \
-             way only. AWS may use either; net.ipv4.conf.{tunnel}.rp_filter = 2 lets them in",
-            few(&prefixes, NAMED)
-        ),
-    };
-    second.into_iter().map(note).collect()
 }
 
 /// For prefixes behind a tunnel another own address may well be meant as source; it is told unless a route says so.

@@ -5,7 +5,7 @@ use super::question::{Asked, Subject, variants};
 use crate::core::destination::Destination;
 use crate::core::finding::{Note, NoteId, Variant, few};
 use crate::core::model::{Answer, Arrival, Question, Reply, RouteKind};
-use crate::core::walk::{End, Flow};
+use crate::core::walk::{Doubt, End, Flow};
 
 /// ENETUNREACH: what a walk that finds nothing ends with.
 const UNREACHABLE: i32 = 101;
@@ -33,6 +33,11 @@ fn answer(known: &Known<'_>, destination: &Destination, question: Question) -> A
         }
         End::AssumedOnLink(device) => (arrives(0, device, None, false), None),
         End::RefusedByRoute { route, .. } => (Reply::Refused(HOST_UNREACHABLE), Some(route.clone())),
+        // The destination comes from a route of this very table; of those beside it not all are known.
+        End::Undecided { doubt: Doubt::PartialTable(table), .. } if table == destination.table => {
+            let tunnel = destination.tunnels.first().copied().unwrap_or(0);
+            (arrives(table, tunnel, None, false), None)
+        }
         End::RefusedByRule(_) | End::NoRoute | End::Undecided { .. } => (Reply::Refused(UNREACHABLE), None),
     };
     Answer { question, reply, entry }

@@ -1,14 +1,13 @@
 //! What the kernel is asked.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::known::Known;
-use super::{Case, selected};
+use super::{Case, second_way, selected};
 use crate::core::control::{self, Outside};
 use crate::core::destination::{Class, Destination};
 use crate::core::finding::Variant;
-use crate::core::model::{Family, Question};
+use crate::core::model::Question;
 
 /// A question, and what an answer to it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +35,13 @@ pub enum Subject {
         /// Index of the destination.
         destination: usize,
     },
+    /// A packet from behind a destination that comes in by a tunnel which has the second best way there.
+    SecondWay {
+        /// Index of the destination.
+        destination: usize,
+        /// Index of the tunnel's device.
+        tunnel: u32,
+    },
     /// What works outside of tunnels only.
     Outside(Outside),
 }
@@ -44,8 +50,6 @@ pub enum Subject {
 pub(super) const TCP: u8 = 6;
 /// BGP's TCP port (RFC 4271).
 pub(super) const BGP_PORT: u16 = 179;
-/// Scope of addresses that are valid everywhere (`RT_SCOPE_UNIVERSE`).
-const SCOPE_UNIVERSE: u8 = 0;
 
 /// Every question to ask about the destinations (design §4).
 #[must_use]
@@ -70,7 +74,9 @@ pub(super) fn variants(destination: &Destination) -> Vec<(Variant, Question)> {
             asked.push((Variant::BgpActive, Question { destination_port: Some(BGP_PORT), ..tcp.clone() }));
             asked.push((Variant::BgpPassive, Question { source_port: Some(BGP_PORT), ..tcp }));
         }
-        asked.push((Variant::Reverse, reverse(destination, source)));
+        if let Some(tunnel) = destination.tunnels.first() {
+            asked.push((Variant::Reverse, reverse(destination, *tunnel, source)));
+        }
     }
     if let Some(tunnel) = destination.tunnels.first() {
         asked.push((Variant::BoundToTunnel, Question { output_interface: Some(*tunnel), ..plain }));
@@ -79,49 +85,20 @@ pub(super) fn variants(destination: &Destination) -> Vec<(Variant, Question)> {
 }
 
 /// A packet of the other side for an own address, coming in by the tunnel: the kernel validates its source on the way.
-fn reverse(destination: &Destination, own: IpAddr) -> Question {
-    Question {
-        source: Some(destination.address),
-        input_interface: destination.tunnels.first().copied(),
-        ..Question::plain(own)
-    }
+pub(super) fn reverse(destination: &Destination, tunnel: u32, own: IpAddr) -> Question {
+    Question { source: Some(destination.address), input_interface: Some(tunnel), ..Question::plain(own) }
 }
 
 /// What to ask beside the destinations: about the traffic that rules for some traffic alone select, about what may enter
-/// no tunnel, and about packets that come in by tunnels without an address.
+/// no tunnel, and about packets that come in where the way back is by another tunnel.
 #[must_use]
 pub fn further_questions(case: Case<'_>) -> Vec<Asked> {
-    let mut asked = selected::questions(&Known::new(case));
-    asked.extend(without_address(case));
+    let known = Known::new(case);
+    let mut asked = selected::questions(&known);
+    asked.extend(second_way::questions(&known));
     let outside = control::outside(case.fib, case.tunnels).into_iter();
     asked.extend(
         outside.map(|outside| Asked { question: Question::plain(outside.address), subject: Subject::Outside(outside) }),
     );
-    asked
-}
-
-/// For each tunnel without an address, whether packets that come in by it pass the source validation: any address of
-/// the host will do as destination, and one prefix behind the tunnel as source.
-fn without_address(case: Case<'_>) -> Vec<Asked> {
-    let vrf_of = |ifindex: u32| {
-        let master = case.fib.link(ifindex).and_then(|link| link.master);
-        master.filter(|master| case.fib.link(*master).is_some_and(|link| link.kind.name() == "vrf"))
-    };
-    let mut own: HashMap<(Family, Option<u32>), IpAddr> = HashMap::new();
-    let of_everywhere = |address: &&crate::core::model::Address| address.scope == SCOPE_UNIVERSE;
-    for address in case.fib.snapshot().addresses.iter().filter(of_everywhere) {
-        own.entry((Family::of(address.local), vrf_of(address.ifindex))).or_insert(address.local);
-    }
-    let mut asked: HashMap<(Family, u32), Asked> = HashMap::new();
-    for (index, destination) in case.destinations.iter().enumerate().filter(|(_, left)| left.inside_source.is_none()) {
-        let family = Family::of(destination.address);
-        if let (Some(tunnel), Some(own)) = (destination.tunnels.first(), own.get(&(family, destination.vrf))) {
-            let subject = Subject::Destination { index, variant: Variant::Reverse };
-            let question = reverse(destination, *own);
-            asked.entry((family, *tunnel)).or_insert(Asked { subject, question });
-        }
-    }
-    let mut asked: Vec<Asked> = asked.into_values().collect();
-    asked.sort_by_key(|asked| (asked.question.input_interface, asked.question.destination));
     asked
 }

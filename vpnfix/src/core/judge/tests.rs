@@ -1,5 +1,7 @@
 //! Judging the incident's gateway, and what resembles it.
 
+mod reasons;
+
 use super::*;
 use crate::core::destination::destinations;
 use crate::core::finding::NoteId;

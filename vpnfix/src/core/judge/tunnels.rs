@@ -13,12 +13,9 @@ use crate::core::tunnel::Tunnel;
 /// the kernel's answer showed is not told again.
 pub(super) fn findings(known: &Known<'_>, found: &[Finding]) -> Vec<Finding> {
     let mut findings = without_carrier(known);
-    let told: HashSet<&str> = found
-        .iter()
-        .filter(|finding| finding.reason == Reason::DuplicateInside)
-        .map(|finding| finding.id.as_str())
-        .collect();
-    findings.extend(duplicates(known).into_iter().filter(|finding| !told.contains(finding.id.as_str())));
+    let of = |finding: &Finding| (finding.tunnel.clone(), finding.prefix);
+    let told: HashSet<_> = found.iter().filter(|finding| finding.reason == Reason::DuplicateInside).map(of).collect();
+    findings.extend(duplicates(known).into_iter().filter(|finding| !told.contains(&of(finding))));
     findings
 }
 

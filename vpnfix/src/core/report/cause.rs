@@ -160,9 +160,6 @@ pub fn sentence(finding: &Finding, count: usize) -> String {
             )
         }
         Reason::ReversePath => "Packets that come in by the tunnel: source validation drops them".into(),
-        Reason::ReversePathNoAddress => {
-            "Packets that come in by a tunnel without an address: source validation drops them".into()
-        }
         Reason::Unexplained => format!("{what} of a tunnel: the kernel's answer cannot be explained from its rules"),
     }
 }
@@ -173,15 +170,6 @@ fn remarks(group: &[&Finding]) -> Vec<String> {
         if !remarks.contains(detail) && remarks.len() < MOST_DETAILS {
             remarks.push(detail.clone());
         }
-    }
-    let of = |variant| group.iter().filter(move |finding| finding.variants.contains(&variant));
-    let wrong_way = |finding: &&&Finding| finding.reason.is_wrong_way();
-    if of(Variant::Reverse).any(|finding| wrong_way(&finding)) {
-        remarks.push(
-            "packets that come in by the tunnel are dropped as well: their source is validated by the same rules; that \
-             ends with this fault"
-                .into(),
-        );
     }
     if let Some(split) = group.iter().find(|finding| is_hidden_by_binding(finding)) {
         remarks.push(format!("bound to the device it goes right, so `ping -I {}` hides this", split.tunnel));
@@ -236,7 +224,7 @@ impl<'a> Cures<'a> {
         let mut for_all = Vec::new();
         for (index, step) in plan.steps.iter().enumerate() {
             match step.rule.to {
-                Some(to) => by_prefix.entry(to.trunc()).or_insert_with(Vec::new).push(index),
+                Some(to) => by_prefix.entry(to.trunc()).or_default().push(index),
                 None => for_all.push(index),
             }
         }
@@ -244,11 +232,12 @@ impl<'a> Cures<'a> {
     }
 
     fn of(&self, group: &[&Finding]) -> CuredBy {
-        let is_repaired = |finding: &&&Finding| {
+        let is_repaired = |finding: &Finding| {
             let named = (finding.prefix, finding.expected.table, finding.tunnel.clone());
             finding.reason.is_wrong_way() && self.repaired.contains(&named)
         };
-        let (cured, left): (Vec<&Finding>, Vec<&Finding>) = group.iter().partition(|finding| is_repaired(&finding));
+        let (cured, left): (Vec<&Finding>, Vec<&Finding>) =
+            group.iter().copied().partition(|finding| is_repaired(finding));
         let mut steps: Vec<usize> = Vec::new();
         for finding in &cured {
             steps.extend(self.by_prefix.cover_values(&finding.prefix).flatten());
