@@ -38,6 +38,14 @@ pub enum Doubt {
     EqualDefaults,
     /// Only a part of this table was read.
     PartialTable(u32),
+    /// Beside this IPv6 route stand routes of its prefix for other sources. Kernels do not find it then, unless it is a
+    /// default route; a correction is under way.
+    HiddenBySource,
+    /// The kernel has made one of several IPv6 routes by gateways, and does not tell where among the others each stood.
+    MergedRoutes,
+    /// The rule discards the route by some of its nexthops and not by others, and a hash chooses among them; or routes of
+    /// other lengths use the same IPv6 nexthop object, and the kernel compares the length of the one asked for first.
+    Suppression,
 }
 
 /// How a walk ended.
@@ -171,6 +179,9 @@ fn run<'p, 'a: 'p>(
     mut told: impl FnMut(&'p Rule, Outcome<'p>),
 ) -> End<'p> {
     let bound = fib.bound(flow);
+    if is_bound_to_nothing(fib, flow) {
+        return End::NoRoute;
+    }
     let mut jump_to = None;
     for rule in policy.rules().iter().copied() {
         if jump_to.is_some_and(|target| rule.priority < target) {
@@ -196,6 +207,12 @@ fn run<'p, 'a: 'p>(
         }
     }
     on_link(flow, bound, End::NoRoute)
+}
+
+/// IPv4 asks no rule for a socket that is bound to a device which is down (`ip_route_output_key_hash_rcu`).
+fn is_bound_to_nothing(fib: &Fib<'_>, flow: &Flow) -> bool {
+    let is_up = |index: u32| fib.link(index).is_none_or(|link| link.up);
+    flow.family() == Family::V4 && flow.iif == LOOPBACK_INDEX && !flow.oif.is_none_or(is_up)
 }
 
 /// A lookup that fails is not the end for an IPv4 flow that is bound to a device outside of VRFs.
@@ -237,8 +254,11 @@ fn step<'p, 'a: 'p>(fib: &Fib<'a>, policy: &Policy<'p>, rule: &'p Rule, flow: &F
 
 fn look_up<'p, 'a: 'p>(fib: &Fib<'a>, rule: &'p Rule, table: u32, flow: &Flow, bound: Bound) -> Step<'p> {
     match table::lookup(fib, table, flow, bound) {
-        Found::Route { route, .. } if suppressed(fib.snapshot(), rule, route) => Step::On(Outcome::Suppressed(route)),
-        Found::Route { route, nexthops } => Step::End(End::Route { rule, table, route, nexthops }),
+        Found::Route { route, nexthops } => match is_suppressed(fib, rule, route, &nexthops) {
+            Some(true) => Step::On(Outcome::Suppressed(route)),
+            Some(false) => Step::End(End::Route { rule, table, route, nexthops }),
+            None => Step::End(End::Undecided { rule, doubt: Doubt::Suppression }),
+        },
         Found::Refused(route) => Step::End(End::RefusedByRoute { rule, route }),
         Found::Thrown(route) => Step::On(Outcome::Thrown(route)),
         Found::Nothing => Step::On(Outcome::NoRoute { table, empty: fib.is_empty(flow.family(), table) }),
@@ -258,17 +278,39 @@ pub fn lookup<'a>(fib: &Fib<'a>, table: u32, flow: &Flow) -> Found<'a> {
     table::lookup(fib, table, flow, fib.bound(flow))
 }
 
+/// Would the rule discard this route? IPv4 compares the group of the first nexthop's device, IPv6 that of the chosen one's;
+/// none where that cannot be told.
+fn is_suppressed(fib: &Fib<'_>, rule: &Rule, route: &Route, choices: &[&Nexthop]) -> Option<bool> {
+    let in_group = |nexthop: &Nexthop| {
+        let link = nexthop.ifindex.and_then(|index| fib.link(index));
+        link.is_some_and(|link| rule.suppress_ifgroup == Some(link.group))
+    };
+    if route.family == Family::V4 {
+        return Some(by_length(rule, route) || route.nexthops.first().is_some_and(in_group));
+    }
+    if fib.may_be_kept_for_another(route, rule.suppress_prefix_length) {
+        return None;
+    }
+    if by_length(rule, route) {
+        return Some(true);
+    }
+    let discarded = choices.iter().filter(|nexthop| in_group(nexthop)).count();
+    (discarded == 0 || discarded == choices.len()).then_some(discarded > 0)
+}
+
+fn by_length(rule: &Rule, route: &Route) -> bool {
+    rule.suppress_prefix_length.is_some_and(|length| u32::from(route.destination.prefix_len()) <= length)
+}
+
 /// Would the rule discard this route (`fib4_rule_suppress`, `fib6_rule_suppress`)? A route that refuses is never
 /// discarded; the group is that of the first nexthop's device.
 #[must_use]
 pub fn suppressed(snapshot: &Snapshot, rule: &Rule, route: &Route) -> bool {
-    let by_length =
-        rule.suppress_prefix_length.is_some_and(|length| u32::from(route.destination.prefix_len()) <= length);
     let by_group = rule.suppress_ifgroup.is_some_and(|group| {
         let device = route.nexthops.first().and_then(|nexthop| nexthop.ifindex);
         device.and_then(|index| snapshot.link(index)).is_some_and(|link| link.group == group)
     });
-    !route.refuses() && (by_length || by_group)
+    !route.refuses() && (by_length(rule, route) || by_group)
 }
 
 /// Could a hit in this table that leaves by this device have been discarded by a rule? True if any rule that looks up
