@@ -270,13 +270,14 @@ fn of_route(snapshot: &Snapshot, route: &Route, note: &mut impl FnMut(&str)) {
             Family::V6 => settings.ignores_linkdown_v6,
         })
     };
+    let is_down = |index: Option<u32>| index.and_then(|index| snapshot.link(index)).is_some_and(|link| !link.up);
     let any = |is: &dyn Fn(&vpnfix::core::model::Nexthop) -> bool| route.nexthops.iter().any(is);
     let is_object = route.nexthop_object.is_some();
     let is_several = route.nexthops.len() > 1;
     let list = [
         (any(&|nexthop| nexthop.gateway.is_some()), "by gateway"),
         (any(&|nexthop| nexthop.gateway.is_none()), "on link"),
-        (any(&|nexthop| nexthop.dead && !nexthop.linkdown), "a nexthop is dead"),
+        (any(&|nexthop| nexthop.dead && is_down(nexthop.ifindex)), "a nexthop is dead"),
         (any(&|nexthop| nexthop.linkdown && !is_ignored(nexthop.ifindex)), "a nexthop has no carrier, used"),
         (any(&|nexthop| nexthop.linkdown && is_ignored(nexthop.ifindex)), "a nexthop has no carrier, passed over"),
         (is_several && !is_object, "multipath"),

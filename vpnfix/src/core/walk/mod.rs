@@ -4,7 +4,11 @@
 //!
 //! Not modelled, because a snapshot cannot know it: neighbour entries (IPv6 passes over a gateway that does not answer
 //! while the host does not forward), which of several nexthops a flow's hash chooses, and the table that holds local and
-//! main together until a namespace gets its first rule of others (`fib_unmerge`).
+//! main together until a namespace gets its first rule of others (`fib_unmerge`). IPv6 makes one route of those by gateways
+//! that have prefix and metric in common; it then tells the preference of the first alone, and leaves out of its lists what
+//! stands between them (`fib6_dump_node`, `net/ipv6/ip6_fib.c`). Nor what comes before the rules: IPv4
+//! refuses to send from addresses that are not its own, drops what fails source validation or comes in where it does not
+//! forward; IPv6 asks the VRF itself for link-local and multicast destinations of its sockets (`l3mdev_link_scope_lookup`).
 
 mod fib;
 mod flow;
@@ -41,8 +45,6 @@ pub enum Doubt {
     /// Beside this IPv6 route stand routes of its prefix for other sources. Kernels do not find it then, unless it is a
     /// default route; a correction is under way.
     HiddenBySource,
-    /// The kernel has made one of several IPv6 routes by gateways, and does not tell where among the others each stood.
-    MergedRoutes,
     /// The rule discards the route by some of its nexthops and not by others, and a hash chooses among them; or routes of
     /// other lengths use the same IPv6 nexthop object, and the kernel compares the length of the one asked for first.
     Suppression,

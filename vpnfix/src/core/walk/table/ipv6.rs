@@ -75,48 +75,34 @@ fn of_source<'a>(fib: &Fib<'a>, group: &[&'a Route], device: Device) -> Option<F
     best(fib, first, device).or_else(|| best(fib, others, device))
 }
 
-/// The best route so far.
-struct Best<'a> {
-    score: u8,
-    /// The score is that of a nexthop that once was a route of its own, and may have stood behind those that follow.
-    may_be_later: bool,
-    found: Found<'a>,
-}
-
 /// The route of the highest score, the first of equals.
 fn best<'a>(fib: &Fib<'a>, group: &[&'a Route], device: Device) -> Option<Found<'a>> {
-    let mut best: Option<Best<'a>> = None;
+    let mut best: Option<(u8, Found<'a>)> = None;
     for route in group {
         // A nexthop object that drops is taken whatever came before.
         if route.kind == RouteKind::Blackhole && route.nexthop_object.is_some() {
             return Some(Found::Refused(route));
         }
-        let scores = scores(fib, route, device);
-        let is_rival = |best: &Best<'_>| best.may_be_later && scores.contains(&Some(best.score));
-        if best.as_ref().is_some_and(is_rival) {
-            return Some(Found::Unknown(Doubt::MergedRoutes));
-        }
-        let beats = |score: &u8| best.as_ref().is_none_or(|best| *score > best.score);
-        let mut better = scores.iter().copied().flatten().filter(beats);
+        let mut better = scores(fib, route, device);
+        better.retain(|score| best.as_ref().is_none_or(|(other, _)| score > other));
         // A nexthop object is taken by its first member that is good enough, a list by its best.
-        let score = if route.nexthop_object.is_some() { better.next() } else { better.max() };
+        let score = if route.nexthop_object.is_some() { better.first() } else { better.iter().max() };
         if let Some(score) = score {
-            let may_be_later = route.nexthop_object.is_none() && scores.first() != Some(&Some(score));
-            let choices = || Found::Route { route, nexthops: choices(fib, route, device) };
-            best = Some(Best { score, may_be_later, found: without_nexthop(route).unwrap_or_else(choices) });
+            let by_nexthops = || Found::Route { route, nexthops: choices(fib, route, device) };
+            best = Some((*score, without_nexthop(route).unwrap_or_else(by_nexthops)));
         }
     }
-    best.map(|best| best.found)
+    best.map(|(_, found)| found)
 }
 
-/// The scores of a route's nexthops, none for those that will not do. A refusing route counts as one by the loopback device
+/// The scores of a route's nexthops that will do. A refusing route counts as one by the loopback device
 /// (`ip6_route_info_create`).
-fn scores(fib: &Fib<'_>, route: &Route, device: Device) -> Vec<Option<u8>> {
+fn scores(fib: &Fib<'_>, route: &Route, device: Device) -> Vec<u8> {
     if without_nexthop(route).is_some() {
-        return vec![score(route, LOOPBACK_INDEX, device)];
+        return score(route, LOOPBACK_INDEX, device).into_iter().collect();
     }
     let of = |nexthop: &Nexthop| score(route, nexthop.ifindex?, device).filter(|_| is_alive(fib, route, nexthop));
-    route.nexthops.iter().map(of).collect()
+    route.nexthops.iter().filter_map(of).collect()
 }
 
 /// `rt6_score_route`: the preference counts more than the device. None where only the device would do.
