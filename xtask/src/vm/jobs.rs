@@ -1,7 +1,7 @@
 //! What runs in each machine: the one list of it.
 
 use super::executables::Programs;
-use crate::test::BINARY_VARIABLE;
+use crate::test::{BINARY_VARIABLE, ENGINE_CASES_VARIABLE};
 
 /// Makes vpnfix leave `fexit` alone, so that it knows outcomes from the tracepoints only, as it must on kernels that
 /// refuse trampolines.
@@ -19,6 +19,11 @@ const KERNEL_SIDE: &str = "tracer";
 /// What real tunnels need; loaded first, because the first load is the slowest.
 const MODULES: [&str; 10] =
     ["ip_vti", "ip6_vti", "xfrm_interface", "xfrm_user", "esp4", "esp6", "veth", "dummy", "vrf", "tcp_diag"];
+
+/// How long the engine's test may go on making cases, and how many it may make: in an emulated machine the first counts, in
+/// a fast one the second.
+const ENGINE_SECONDS: (&str, &str) = ("VPNFIX_ENGINE_SECONDS", "60");
+const ENGINE_CASES: (&str, &str) = (ENGINE_CASES_VARIABLE, "4000");
 
 /// One command in a machine.
 pub struct Job {
@@ -69,10 +74,8 @@ pub fn all(programs: &Programs, extent: Extent) -> Vec<Job> {
     ];
     for scene in programs.scenes.iter().filter(|scene| extent == Extent::All || scene.name == KERNEL_SIDE) {
         let job = |name: String| {
-            Job::new(name, 420, [scene.path.as_str()])
-                .with((BINARY_VARIABLE, vpnfix))
-                .with(("RUST_BACKTRACE", "1"))
-                .with(ALL_KINDS)
+            let job = Job::new(name, 420, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix));
+            job.with(("RUST_BACKTRACE", "1")).with(ALL_KINDS).with(ENGINE_SECONDS).with(ENGINE_CASES)
         };
         jobs.push(job(format!("scenes-{}", scene.name)));
         if BOTH_WAYS.contains(&scene.name.as_str()) {

@@ -76,7 +76,7 @@ pub(super) fn claim<'a>(case: Case<'a>, kind: AddressKind) -> (Claim<'a>, Vec<St
             (Claim::Nobody, vec![part(best, route)])
         }
         Found::Nothing => (Claim::Nobody, Vec::new()),
-        Found::Unknown(doubt) => (Claim::Unknown, vec![super::steps::doubt(&doubt)]),
+        Found::Unknown(doubt) => (Claim::Unknown, vec![doubt.to_string()]),
     }
 }
 

@@ -39,11 +39,7 @@ pub(super) fn agreement(case: Case<'_>, end: &End<'_>) -> Agreement {
     let (state, text) = match (end, case.answer.map(|answer| &answer.reply)) {
         (_, None) => (AgreementState::ReadingAlone, not_asked(case)),
         (End::Undecided { rule, doubt }, Some(_)) => {
-            let text = format!(
-                "rule {} cannot be judged: {}; the answer stands alone",
-                rule.priority,
-                super::steps::doubt(doubt)
-            );
+            let text = format!("rule {} cannot be judged: {}; the answer stands alone", rule.priority, doubt);
             (AgreementState::KernelAlone, text)
         }
         (End::Route { .. } | End::AssumedOnLink(_), Some(Reply::Refused(errno)))

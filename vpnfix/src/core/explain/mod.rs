@@ -218,7 +218,7 @@ fn way(fib: &Fib<'_>, end: &End<'_>) -> Way {
         End::RefusedByRoute { route, .. } => (WayEnd::Refused, Some(route.table), None),
         End::AssumedOnLink(_) => (WayEnd::AssumedOnLink, None, None),
         End::NoRoute => (WayEnd::NoRoute, None, None),
-        End::Undecided { doubt, .. } => (WayEnd::CannotTell, None, Some(steps::doubt(doubt))),
+        End::Undecided { doubt, .. } => (WayEnd::CannotTell, None, Some(doubt.to_string())),
     };
     Way {
         end: kind,

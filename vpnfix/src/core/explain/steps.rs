@@ -1,10 +1,10 @@
 //! The walk, rule by rule, in words.
 
 use crate::core::model::route::protocol_name;
-use crate::core::model::rule::{prefix_words, table_word};
+use crate::core::model::rule::prefix_words;
 use crate::core::model::{Nexthop, Route, Rule, RuleAction};
 use crate::core::report::explain::{Did, NexthopReport, RouteReport, Selector, Suppressor, WalkStep};
-use crate::core::walk::{self, Doubt, End, Fib, Flow, Found, LOOPBACK_INDEX, Mismatch, Outcome, Policy, Walk};
+use crate::core::walk::{self, End, Fib, Flow, Found, LOOPBACK_INDEX, Mismatch, Outcome, Policy, Walk};
 
 /// Every rule with what it did; those that stand after the deciding one were not asked.
 pub(super) fn steps(fib: &Fib<'_>, policy: &Policy<'_>, walk: &Walk<'_>, flow: &Flow) -> Vec<WalkStep> {
@@ -31,7 +31,7 @@ fn did(fib: &Fib<'_>, policy: &Policy<'_>, walk: &Walk<'_>, flow: &Flow, rule: &
         Outcome::Thrown(thrown) => Did::Thrown { route: route(fib, thrown) },
         Outcome::Suppressed(found) => Did::Suppressed { route: route(fib, found), by: suppressor(rule, found) },
         Outcome::Decided => decided(fib, walk, flow, rule),
-        Outcome::Unknown(why) => Did::CannotTell { why: doubt(why) },
+        Outcome::Unknown(why) => Did::CannotTell { why: why.to_string() },
     }
 }
 
@@ -178,22 +178,4 @@ fn bound(fib: &Fib<'_>, rule: &Rule, flow: &Flow, mismatch: Mismatch) -> (Select
         (_, None) => format!("only for packets bound to {name}, this one is bound to none"),
     };
     (Selector::Oif, why)
-}
-
-/// Why something cannot be told, in words.
-pub(super) fn doubt(doubt: &Doubt) -> String {
-    match doubt {
-        Doubt::UnknownAttributes(numbers) => {
-            let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
-            format!("the rule has attributes that this version of vpnfix does not know ({})", numbers.join(", "))
-        }
-        Doubt::FindSource => "the rule looks at the source that the route would choose".into(),
-        Doubt::VrfSelector => "the rule names a VRF device, and kernels differ in what then matches".into(),
-        Doubt::Action(number) => format!("the rule's action {number} is unknown to this version of vpnfix"),
-        Doubt::RouteKind(number) => format!("the route's type {number} is unknown to this version of vpnfix"),
-        Doubt::EqualDefaults => {
-            "several default routes of equal metric: the kernel goes by what it knows of the gateways".into()
-        }
-        Doubt::PartialTable(table) => format!("only a part of table {} was read", table_word(*table)),
-    }
 }

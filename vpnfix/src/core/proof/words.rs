@@ -67,16 +67,7 @@ fn route_words(route: &Route) -> String {
 
 /// Why a walk could not be decided.
 pub(super) fn doubt(rule: &Rule, doubt: &Doubt) -> String {
-    let why = match doubt {
-        Doubt::UnknownAttributes(_) => "it has attributes that this version of vpnfix does not know".into(),
-        Doubt::FindSource => "it looks at the source address that a route would choose".into(),
-        Doubt::VrfSelector => "it names a VRF, and kernels differ in what then matches".into(),
-        Doubt::Action(number) => format!("its action {number} is unknown"),
-        Doubt::RouteKind(number) => format!("its table has a route of the unknown type {number}"),
-        Doubt::EqualDefaults => "its table has several default routes of equal metric".into(),
-        Doubt::PartialTable(table) => format!("only a part of table {} was read", table_word(*table)),
-    };
-    format!("what rule `{rule}` does cannot be told: {why}")
+    format!("what rule `{rule}` does cannot be told: {doubt}")
 }
 
 /// A flow in words: `traffic from 10.9.0.99 to 10.9.0.0`. What is as in ordinary traffic is not mentioned.
