@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use vpnfix::core::model::{Family, Preference, Question, Route, RouteKind, Rule, RuleAction, Snapshot};
+use vpnfix::core::model::{
+    Family, LinkKind, Nexthop, Ports, Preference, Question, Route, RouteKind, Rule, RuleAction, Snapshot,
+};
 use vpnfix::core::walk::{Doubt, End, Mismatch, Outcome, Walk};
 
 use crate::kernel::Kernel;
@@ -141,7 +143,6 @@ fn exists(family: Family, feature: &str, kernel: Kernel) -> bool {
         // IPv6 removes routes by a device that goes down, and sets the dead member of a multipath aside.
         "route for a source" => v6 && kernel.source_routes,
         "preference High" | "preference Low" => v6,
-        // `not` on a rule: the feature is counted by its effect.
         "matches Dscp" | "misses Dscp" => kernel.dscp,
         "matches DscpMask" | "misses DscpMask" => kernel.dscp_mask,
         "matches FlowLabel" | "misses FlowLabel" => v6 && kernel.flow_label,
@@ -164,9 +165,6 @@ fn of_step(rule: &Rule, outcome: &Outcome<'_>, features: &mut Vec<String>) {
     let mut note = |name: &str| features.push(name.to_string());
     if let (Outcome::NoMatch(mismatch), false) = (outcome, rule.invert) {
         note(&format!("misses {mismatch:?}"));
-        let is_masked = |ports: Option<vpnfix::core::model::Ports>| {
-            matches!(ports, Some(vpnfix::core::model::Ports::Masked { .. }))
-        };
         match mismatch {
             Mismatch::Dscp if rule.dscp.is_some_and(|dscp| dscp.mask != 0x3f) => note("misses DscpMask"),
             Mismatch::SourcePort if is_masked(rule.source_ports) => note("misses SourcePortMask"),
@@ -197,10 +195,12 @@ fn of_step(rule: &Rule, outcome: &Outcome<'_>, features: &mut Vec<String>) {
     }
 }
 
+fn is_masked(ports: Option<Ports>) -> bool {
+    matches!(ports, Some(Ports::Masked { .. }))
+}
+
 /// The selectors that a rule has, each by the mismatch that it can end in.
 fn selectors(rule: &Rule) -> Vec<&'static str> {
-    use vpnfix::core::model::Ports;
-    let is_masked = |ports: Option<Ports>| matches!(ports, Some(Ports::Masked { .. }));
     let list = [
         (rule.from.is_some(), "From"),
         (rule.to.is_some(), "To"),
@@ -253,7 +253,7 @@ fn of_end(snapshot: &Snapshot, question: &Question, end: &End<'_>, features: &mu
     if link.is_some_and(|link| snapshot.vrf_table(link).is_some()) {
         note("in a VRF");
     }
-    if link.is_some_and(|link| matches!(link.kind, vpnfix::core::model::LinkKind::Vrf { .. })) {
+    if link.is_some_and(|link| matches!(link.kind, LinkKind::Vrf { .. })) {
         note("bound to a VRF");
     }
 }
@@ -271,7 +271,7 @@ fn of_route(snapshot: &Snapshot, route: &Route, note: &mut impl FnMut(&str)) {
         })
     };
     let is_down = |index: Option<u32>| index.and_then(|index| snapshot.link(index)).is_some_and(|link| !link.up);
-    let any = |is: &dyn Fn(&vpnfix::core::model::Nexthop) -> bool| route.nexthops.iter().any(is);
+    let any = |is: &dyn Fn(&Nexthop) -> bool| route.nexthops.iter().any(is);
     let is_object = route.nexthop_object.is_some();
     let is_several = route.nexthops.len() > 1;
     let list = [

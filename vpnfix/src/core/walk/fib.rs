@@ -86,7 +86,7 @@ impl<'a> Fib<'a> {
         let mut shared: HashMap<Place, (u8, u8)> = HashMap::new();
         for (index, route) in snapshot.routes.iter().enumerate() {
             let table = tables.entry((route.family, route.table)).or_default();
-            table.entry(route.destination.trunc()).or_insert_with(Vec::new).push(index);
+            table.entry(route.destination.trunc()).or_default().push(index);
             for place in places(route) {
                 let length = route.destination.prefix_len();
                 let (shortest, longest) = shared.entry(place).or_insert((length, length));

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use super::*;
 use crate::core::fixture::via;
 use crate::core::model::Preference;
@@ -93,9 +95,9 @@ fn several_nexthops_are_choices_but_for_a_flow_that_must_leave_by_its_device() {
     let nexthop = |ifindex| Nexthop { ifindex: Some(ifindex), ..Nexthop::default() };
     let list = Route { nexthops: vec![nexthop(2), nexthop(3)], ..to_prefix(0) };
     let group = Route { nexthop_object: Some(10), ..list.clone() };
-    assert_eq!(ends(&[list.clone()], &bound(2, None)), BY_2);
+    assert_eq!(ends(from_ref(&list), &bound(2, None)), BY_2);
     assert_eq!(ends(&[list], &bound(2, Some("fd00::9"))), "220 fd00::/64 [2, 3]");
-    assert_eq!(ends(&[group.clone()], &bound(2, None)), "220 fd00::/64 [2, 3]");
+    assert_eq!(ends(from_ref(&group), &bound(2, None)), "220 fd00::/64 [2, 3]");
     // A group is taken by its first member that is better than what was found, not by its best.
     let flow = bound(3, Some("fd00::9"));
     assert_eq!(ends(&[group.clone(), to_prefix(3)], &flow), BY_3);
