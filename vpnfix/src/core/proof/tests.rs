@@ -1,8 +1,8 @@
 //! Hosts on which main-first does harm, hosts on which it does none, and what is said where it cannot be told.
 
 use super::*;
-use crate::core::fixture::{ENS5, LAN, gateway, route};
-use crate::core::model::{Family, Mark, PartialTable, RouteKind, RuleAction, Snapshot};
+use crate::core::fixture::{ENS5, LAN, VTI1, gateway, route};
+use crate::core::model::{Family, Mark, PartialTable, Route, RouteKind, RuleAction, Snapshot};
 
 fn rule() -> Rule {
     Rule { suppress_prefix_length: Some(0), ..Rule::lookup(Family::V4, 219, TABLE_MAIN) }
@@ -160,4 +160,16 @@ fn too_much_work_is_told_with_the_bound() {
     same.nexthops[0].dead = true;
     host.routes.push(same);
     assert!(matches!(prove(&host), Proof::Undecided { why } if why.contains("classes of flows, and there are more")));
+}
+
+#[test]
+fn harm_to_flows_bound_to_one_device_alone_is_found() {
+    // Ordinary traffic passes rule 300, which discards routes by group 1. What is bound to lan0 finds the second best
+    // route of table 300, and main has another one.
+    let mut host = with_rule(Rule { suppress_ifgroup: Some(1), ..Rule::lookup(Family::V4, 300, 300) });
+    host.links.iter_mut().filter(|link| link.index == VTI1).for_each(|link| link.group = 1);
+    host.routes.push(Route { metric: 10, ..route(TABLE_MAIN, "10.20.0.0/16", LAN) });
+    host.routes.push(route(300, "10.20.0.0/24", VTI1));
+    host.routes.push(Route { metric: 1, ..route(300, "10.20.0.0/24", LAN) });
+    assert_eq!(refuted(&host).flow.oif, Some(LAN));
 }
