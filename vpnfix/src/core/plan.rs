@@ -375,7 +375,7 @@ fn why_not(snapshot: &Snapshot, finding: &Finding, destination: &Destination) ->
         Reason::ReversePath => "source validation drops the tunnel's packets: see the rp_filter of the tunnel",
         Reason::UnreachableRoute | Reason::NoRoute | Reason::MissingRoute => "the routes themselves refuse it",
         Reason::Unexplained => "vpnfix cannot explain the kernel's answer, so it changes nothing",
-        _ => "no rule cures this; what does stands beside its cause",
+        _ => "no rule cures this: see what `diagnose` says of it",
     }
 }
 

@@ -95,10 +95,8 @@ fn verdict(out: &mut String, report: &DiagnoseReport, palette: Palette) {
         HostVerdict::Healthy => {
             palette.good(format!("HEALTHY: {} of the tunnels, all on their way into them", counted(all, "destination")))
         }
-        HostVerdict::Misrouted if wrong == 0 => palette.bad(format!(
-            "FAULTY: {}, all on their way into the tunnels, and yet something is wrong",
-            counted(all, "destination")
-        )),
+        HostVerdict::Misrouted if wrong == 0 => palette
+            .bad(format!("FAULTY: {}, all routed right, and yet something is wrong", counted(all, "destination"))),
         HostVerdict::Misrouted => palette.bad(format!("MISROUTED: {wrong} of {} wrong", counted(all, "destination"))),
         HostVerdict::Unknown if report.tunnels.is_empty() => palette
             .doubtful("UNKNOWN: no tunnel here (no link of kind vti, vti6 or xfrm); name the device with --tunnel DEV"),
@@ -217,7 +215,12 @@ fn destination_line(finding: &Finding) -> String {
         (None, None) => String::new(),
     };
     let device = &finding.expected.device;
-    format!("{} ({}) belongs to {device}{goes}", finding.destination, finding.prefix)
+    let prefix = if finding.prefix.prefix_len() == finding.prefix.max_prefix_len() {
+        String::new()
+    } else {
+        format!(" ({})", finding.prefix)
+    };
+    format!("{}{prefix} belongs to {device}{goes}", finding.destination)
 }
 
 /// The plan: its steps, one command a line, each with its reason, and what it does not cure.

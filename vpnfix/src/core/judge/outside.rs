@@ -81,7 +81,12 @@ fn enters(known: &Known<'_>, outside: &Outside, tunnel: &Tunnel, answer: &Answer
     };
     let prefix = IpNet::from(outside.address);
     let by = device.as_ref().map_or_else(|| "the physical device".into(), |device| format!("{device}, by its gateway"));
-    let advice = format!("a route for {} alone out of {by}, or no such route into the tunnel", outside.address);
+    let advice = match outside.kind {
+        OutsideKind::IkePeer(_) => format!("a route for {} alone out of {by}", outside.address),
+        OutsideKind::Service | OutsideKind::DefaultGateway => {
+            format!("routes for these addresses alone out of {by}, or no such route into the tunnel")
+        }
+    };
     let about = About {
         tunnel: tunnel.name.clone(),
         destination: outside.address,

@@ -52,7 +52,7 @@ pub(super) fn disagreements<'a>(
         .filter(
             |(asked, _)| matches!(&asked.subject, Subject::Destination { variant, .. } if *variant != Variant::Reverse),
         )
-        .filter(|(_, answer)| !agrees(known, answer))
+        .filter(|(_, answer)| !is_bound_to_a_device_that_is_down(known, answer) && !agrees(known, answer))
         .map(|(_, answer)| answer.question.destination)
         .collect();
     differ.dedup();
@@ -63,6 +63,12 @@ pub(super) fn disagreements<'a>(
             few(&differ, 3)
         ),
     })
+}
+
+/// The kernel refuses such a question before it asks any rule (`ip_route_output_key_hash_rcu`, `net/ipv4/route.c`).
+fn is_bound_to_a_device_that_is_down(known: &Known<'_>, answer: &Answer) -> bool {
+    let bound = answer.question.output_interface.and_then(|index| known.case.fib.link(index));
+    bound.is_some_and(|link| !link.up)
 }
 
 fn agrees(known: &Known<'_>, answer: &Answer) -> bool {

@@ -2,6 +2,8 @@
 //! traffic out of a tunnel, that is mostly meant so and worth a note; where it catches what the tunnel itself lives by,
 //! it is a fault.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::cause;
 use super::known::Known;
 use super::question::{Asked, BGP_PORT, Subject, TCP};
@@ -145,13 +147,14 @@ pub(super) struct Selected {
 }
 
 pub(super) fn judge<'q>(known: &Known<'_>, answered: impl Iterator<Item = (&'q Asked, &'q Answer)>) -> Selected {
-    let answers: std::collections::HashMap<(usize, usize), &Answer> = answered
+    let answers: HashMap<(usize, usize), &Answer> = answered
         .filter_map(|(asked, answer)| match asked.subject {
             Subject::Selected { rule, destination } => Some(((rule, destination), answer)),
             _ => None,
         })
         .collect();
     let mut judged = Selected::default();
+    let mut others = Others::default();
     for found in elsewhere(known) {
         let mut kept = Vec::new();
         for index in &found.destinations {
@@ -170,8 +173,9 @@ pub(super) fn judge<'q>(known: &Known<'_>, answered: impl Iterator<Item = (&'q A
                 None => kept.push((*index, answer)),
             }
         }
-        judged.notes.extend(note(known, found.rule, &kept));
+        others.add(known, found.rule, &kept);
     }
+    judged.notes = others.notes();
     judged
 }
 
@@ -190,24 +194,40 @@ fn is_the_tunnels_own(rule: &Rule, destination: &Destination) -> bool {
         && (from_inside || is_bgp(rule.source_ports) || is_bgp(rule.destination_ports))
 }
 
-/// A rule of others does what it says; that is told in one line.
-fn note(known: &Known<'_>, rule: &Rule, kept: &[(usize, Option<&Answer>)]) -> Option<Note> {
-    let destinations: Vec<String> = kept
-        .iter()
-        .filter_map(|(index, _)| known.case.destinations.get(*index))
-        .map(|destination| destination.prefix.to_string())
-        .collect();
-    let confirmed = kept.iter().any(|(_, answer)| answer.is_some_and(|answer| is_elsewhere(&answer.reply)));
-    let by = if confirmed { "the kernel confirms" } else { "by vpnfix's reading of the rules" };
-    (!kept.is_empty()).then(|| Note {
-        id: NoteId::SomeTrafficElsewhere,
-        text: format!(
-            "{} rule `{rule}` is for some traffic only and gives it a way of its own, to {} as well ({by}); other traffic is \
-             not concerned",
-            family_name(rule.family),
-            few(&destinations, 3)
-        ),
-    })
+/// Rules of others that do what they say, told together where they are alike: a node has one for each of its pods.
+#[derive(Default)]
+struct Others<'a>(BTreeMap<(Family, bool, String), Vec<&'a Rule>>);
+
+impl<'a> Others<'a> {
+    fn add(&mut self, known: &Known<'_>, rule: &'a Rule, kept: &[(usize, Option<&Answer>)]) {
+        let destinations: Vec<String> = kept
+            .iter()
+            .filter_map(|(index, _)| known.case.destinations.get(*index))
+            .map(|destination| destination.prefix.to_string())
+            .collect();
+        let confirmed = kept.iter().any(|(_, answer)| answer.is_some_and(|answer| is_elsewhere(&answer.reply)));
+        if !destinations.is_empty() {
+            self.0.entry((rule.family, confirmed, few(&destinations, 3))).or_default().push(rule);
+        }
+    }
+
+    fn notes(self) -> Vec<Note> {
+        let note = |((family, confirmed, destinations), rules): ((Family, bool, String), Vec<&Rule>)| {
+            let quoted: Vec<String> = rules.iter().map(|rule| format!("`{rule}`")).collect();
+            let (noun, are, give) = if rules.len() == 1 { ("rule", "is", "gives") } else { ("rules", "are", "give") };
+            let by = if confirmed { "the kernel confirms" } else { "by vpnfix's reading of the rules" };
+            Note {
+                id: NoteId::SomeTrafficElsewhere,
+                text: format!(
+                    "{} {noun} {} {are} for some traffic only and {give} it a way of its own, to {destinations} as well \
+                     ({by}); other traffic is not concerned",
+                    family_name(family),
+                    few(&quoted, 3)
+                ),
+            }
+        };
+        self.0.into_iter().map(note).collect()
+    }
 }
 
 fn is_elsewhere(reply: &Reply) -> bool {

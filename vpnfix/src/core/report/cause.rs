@@ -51,9 +51,10 @@ pub struct CuredBy {
 type Key<'a> = (Reason, Family, Option<&'a NamedRule>, Option<&'a str>, Option<u32>, Option<&'a str>, Option<&'a str>);
 
 fn key(finding: &Finding) -> Key<'_> {
-    // A loop, a source address, a failing validation are told for each tunnel.
-    let detail = finding.detail.as_deref().filter(|_| !finding.reason.is_wrong_way());
-    let advice = finding.advice.as_deref().filter(|_| !finding.reason.is_wrong_way());
+    // A loop, a source address, a failing validation are told for each tunnel; control targets in one tunnel together.
+    let apart = !finding.reason.is_wrong_way() && finding.reason != Reason::ControlInTunnel;
+    let detail = finding.detail.as_deref().filter(|_| apart);
+    let advice = finding.advice.as_deref().filter(|_| apart);
     let actual = &finding.actual;
     let family = Family::of(finding.destination);
     (finding.reason, family, finding.rule.as_ref(), actual.device.as_deref(), actual.table, detail, advice)
@@ -153,7 +154,7 @@ pub fn sentence(finding: &Finding, count: usize) -> String {
         }
         Reason::PeerIsOwn => format!("{what} of a tunnel: the peer's inside address is this host's own"),
         Reason::OuterLoop => format!("The IKE peer of {tunnel} is routed into {tunnel} itself: a loop"),
-        Reason::ControlInTunnel => format!("What works outside of tunnels only goes into {tunnel}"),
+        Reason::ControlInTunnel => format!("What works only outside of tunnels is routed into {tunnel}"),
         Reason::WrongSource => {
             format!(
                 "{what} of a tunnel: packets {goes} into {tunnel} with a source address that the peer does not know"
@@ -185,7 +186,7 @@ fn remarks(group: &[&Finding]) -> Vec<String> {
 }
 
 /// So many different details of one cause are told.
-const MOST_DETAILS: usize = 3;
+const MOST_DETAILS: usize = 5;
 
 /// Does the kernel route a socket right that is bound to the tunnel, while it routes others wrong?
 fn is_hidden_by_binding(finding: &Finding) -> bool {
