@@ -25,6 +25,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use signal_hook::{consts::TERM_SIGNALS, flag};
 
 use guest::Guest;
+pub use jobs::GOLDEN;
 use jobs::{Extent, Job};
 use kernel::Kernel;
 use script::Outcome;
