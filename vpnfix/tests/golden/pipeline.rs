@@ -59,6 +59,7 @@ pub(crate) fn diagnose<E>(
         controls.iter().zip(&ways).map(|(control, answer)| control::report(&snapshot, control, answer)).collect();
     let mut report = DiagnoseReport::new(Parts {
         snapshot: &snapshot,
+        clues: &clues,
         tunnels: &tunnels,
         destinations: &destinations,
         right: &judgement.right,
@@ -78,5 +79,5 @@ pub(crate) fn diagnose<E>(
 
 fn owners(snapshot: &Snapshot, clues: &Clues) -> Vec<(Rule, String)> {
     let foreign = snapshot.rules.iter().filter(|rule| !rule.is_kernel_default());
-    foreign.map(|rule| (rule.clone(), owner::owner(snapshot, clues, Some(rule)).name)).collect()
+    foreign.map(|rule| (rule.clone(), owner::of_rule(snapshot, clues, rule).name)).collect()
 }
