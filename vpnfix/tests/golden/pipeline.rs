@@ -33,9 +33,10 @@ pub(crate) fn diagnose<E>(
     let fib = Fib::new(&snapshot);
     let tunnels = tunnel::tunnels(&snapshot, &signs.tunnels).unwrap();
     let destinations = destination::destinations(&fib, &tunnels);
-    let asked = judge::questions(&destinations);
-    let answers = ask(asked.iter().map(|asked| asked.question.clone()).collect())?;
     let case = Case { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &clues };
+    let mut asked = judge::questions(&destinations);
+    asked.extend(judge::further_questions(case));
+    let answers = ask(asked.iter().map(|asked| asked.question.clone()).collect())?;
     let mut judgement = judge::judge(case, &asked, &answers);
 
     let hijackers = plan::hijackers(&snapshot, &judgement.findings);
@@ -63,6 +64,7 @@ pub(crate) fn diagnose<E>(
         tunnels: &tunnels,
         destinations: &destinations,
         right: &judgement.right,
+        judged_by: &judgement.judged_by,
         findings: &judgement.findings,
         controls: &reports,
         notes: &judgement.notes,
@@ -70,9 +72,12 @@ pub(crate) fn diagnose<E>(
     });
     // A release must not change every expectation.
     report.version = "0.0.0".into();
-    let first = |index: usize| asked.iter().position(|asked| asked.destination == index).and_then(|at| answers.get(at));
-    let plain = destinations.iter().enumerate().filter_map(|(index, one)| Some((one.clone(), first(index)?.clone())));
-    let plain = plain.collect();
+    let plain = |destination: &Destination| {
+        let question = Question { output_interface: destination.vrf, ..Question::plain(destination.address) };
+        let answer = answers.iter().find(|answer| answer.question == question)?;
+        Some((destination.clone(), answer.clone()))
+    };
+    let plain = destinations.iter().filter_map(plain).collect();
     let owners = owners(&snapshot, &clues);
     Ok(Diagnosis { report, plain, owners, snapshot })
 }

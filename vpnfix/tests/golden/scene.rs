@@ -121,7 +121,7 @@ impl<'a> Namespace<'a> {
         let read = async { Netlink::connect().unwrap().snapshot(Netns::default()).await.unwrap() };
         let mut snapshot = runtime.block_on(read);
         let kernel = snapshot.host.kernel.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
-        snapshot.host = HostFacts { kernel, hostname: self.host.name.clone() };
+        snapshot.host = HostFacts { kernel, hostname: self.host.name.clone(), ..HostFacts::default() };
         for link in &mut snapshot.links {
             link.counters = LinkCounters::default();
         }

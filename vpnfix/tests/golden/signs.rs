@@ -15,6 +15,8 @@ use vpnfix::core::strongswan::{Configuration, File};
 pub(crate) struct Signs {
     /// Devices named with `--tunnel`.
     pub(crate) tunnels: Vec<String>,
+    /// Maker of the machine, as its firmware tells.
+    vendor: Option<String>,
     /// Name servers in use.
     resolvers: Vec<IpAddr>,
     /// Established TCP connections.
@@ -109,6 +111,7 @@ impl Signs {
 
     /// Makes of the snapshot of a played host that of the host which it stands for.
     pub(crate) fn dress(&self, snapshot: &mut Snapshot) {
+        snapshot.host.vendor.clone_from(&self.vendor);
         for link in &mut snapshot.links {
             link.kind = match self.stands_for.get(&link.name) {
                 Some(kind) => LinkKind::Other(kind.clone()),

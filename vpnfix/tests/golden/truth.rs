@@ -24,6 +24,9 @@ pub(crate) struct Truth {
     /// Words that the report must hold.
     #[serde(default)]
     says: Vec<String>,
+    /// Words that it must not hold.
+    #[serde(default)]
+    never_says: Vec<String>,
     /// A word of the owner's name, in small letters, by the priority of a rule that is not the kernel's.
     #[serde(default)]
     owners: BTreeMap<String, String>,
@@ -83,6 +86,9 @@ impl Truth {
         }
         for words in self.says.iter().filter(|words| !text.contains(*words)) {
             check(format!("says {words}"), "nothing of it".into(), words.clone());
+        }
+        for words in self.never_says.iter().filter(|words| text.contains(*words)) {
+            check(format!("never says {words}"), words.clone(), "nothing of it".into());
         }
         for (rule, owner) in &diagnosis.owners {
             let expected = self.owners.get(&rule.priority.to_string()).map_or("nobody", String::as_str);
