@@ -10,6 +10,12 @@ const WITHOUT_FEXIT: (&str, &str) = ("VPNFIX_NO_FEXIT", "1");
 /// Scenes that are played both ways: what they test hangs on how outcomes are known. For the others one way is enough.
 const BOTH_WAYS: [&str; 6] = ["tracer", "counting", "flips", "truths", "proof", "story"];
 
+/// The test of the golden hosts, which records them too.
+pub const GOLDEN: &str = "golden";
+
+/// The folder in the machine's own that recordings are written into.
+pub const RECORDINGS: &str = "recordings";
+
 /// Makes a scene that needs a kind of link a failure where it lacks: these kernels have all kinds.
 const ALL_KINDS: (&str, &str) = ("VPNFIX_ALL_KINDS", "1");
 
@@ -17,8 +23,20 @@ const ALL_KINDS: (&str, &str) = ("VPNFIX_ALL_KINDS", "1");
 const KERNEL_SIDE: &str = "tracer";
 
 /// What real tunnels need; loaded first, because the first load is the slowest.
-const MODULES: [&str; 10] =
-    ["ip_vti", "ip6_vti", "xfrm_interface", "xfrm_user", "esp4", "esp6", "veth", "dummy", "vrf", "tcp_diag"];
+const MODULES: [&str; 12] = [
+    "ip_vti",
+    "ip6_vti",
+    "xfrm_interface",
+    "xfrm_user",
+    "esp4",
+    "esp6",
+    "veth",
+    "dummy",
+    "bridge",
+    "vrf",
+    "wireguard",
+    "tcp_diag",
+];
 
 /// How long the engine's test may go on making cases, and how many it may make: in an emulated machine the first counts, in
 /// a fast one the second.
@@ -83,6 +101,16 @@ pub fn all(programs: &Programs, extent: Extent) -> Vec<Job> {
         }
     }
     jobs
+}
+
+/// What records golden hosts, all of them if none is named.
+pub fn record(recorder: &str, hosts: &[String]) -> Vec<Job> {
+    let into = format!("{RECORDINGS}:{}", hosts.join(","));
+    vec![
+        Job::new("modules", 180, ["modprobe", "-a"].into_iter().chain(MODULES)),
+        Job::new(GOLDEN, 1200, [recorder, "--ignored", "--exact", "record", "--nocapture"])
+            .with(("VPNFIX_RECORD", &into)),
+    ]
 }
 
 /// A real VTI can be made; addresses of the documentation ranges.
