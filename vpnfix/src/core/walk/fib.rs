@@ -76,7 +76,7 @@ impl<'a> Fib<'a> {
         let mut tables: HashMap<(Family, u32), Table> = HashMap::new();
         for (index, route) in snapshot.routes.iter().enumerate() {
             let table = tables.entry((route.family, route.table)).or_default();
-            table.entry(route.destination.trunc()).or_insert_with(Vec::new).push(index);
+            table.entry(route.destination.trunc()).or_default().push(index);
         }
         Self {
             snapshot,
