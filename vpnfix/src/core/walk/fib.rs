@@ -1,6 +1,7 @@
 //! A namespace's rules, tables and devices, in the order and with the indices that a walk needs.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
@@ -11,6 +12,9 @@ use crate::core::model::{Family, Link, LinkKind, Route, Rule, Snapshot};
 /// Where the routes of one table stand in the snapshot, by prefix. Those of one prefix keep their order.
 type Table = JointPrefixMap<IpNet, Vec<usize>>;
 
+/// Where a nexthop leads: device and gateway.
+type Place = (Option<u32>, Option<IpAddr>);
+
 /// The forwarding information base of a snapshot. Making it takes time linear in the snapshot; a walk then takes time
 /// linear in the rules and nearly independent of the routes.
 #[derive(Debug)]
@@ -20,7 +24,9 @@ pub struct Fib<'a> {
     names: HashMap<&'a str, &'a Link>,
     tables: HashMap<(Family, u32), Table>,
     partial: HashSet<(Family, u32)>,
-    own: HashSet<std::net::IpAddr>,
+    own: HashSet<IpAddr>,
+    /// The shortest and the longest prefix among the IPv6 routes that use a nexthop by an object.
+    shared: HashMap<Place, (u8, u8)>,
     /// A flow bound to a VRF's port takes the routes of that port only. Before Linux 5.19 the kernel put the VRF in the
     /// port's place and let any of the table's routes pass (`l3mdev_update_flow`; changed by "net: Add l3mdev index to
     /// flow struct and avoid oif reset for port devices").
@@ -67,6 +73,9 @@ pub(super) struct Bound {
     pub(super) device: Option<u32>,
     /// The VRF that the flow comes from or is bound to, by index.
     pub(super) vrf: Option<u32>,
+    /// The device that the flow came in by, [`LOOPBACK_INDEX`] for the host's own. None where the kernel puts the VRF in
+    /// the port's place, which is then no device of any route.
+    pub(super) input: Option<u32>,
 }
 
 impl<'a> Fib<'a> {
@@ -74,9 +83,15 @@ impl<'a> Fib<'a> {
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
         let mut tables: HashMap<(Family, u32), Table> = HashMap::new();
+        let mut shared: HashMap<Place, (u8, u8)> = HashMap::new();
         for (index, route) in snapshot.routes.iter().enumerate() {
             let table = tables.entry((route.family, route.table)).or_default();
             table.entry(route.destination.trunc()).or_default().push(index);
+            for place in places(route) {
+                let length = route.destination.prefix_len();
+                let (shortest, longest) = shared.entry(place).or_insert((length, length));
+                (*shortest, *longest) = (length.min(*shortest), length.max(*longest));
+            }
         }
         Self {
             snapshot,
@@ -84,6 +99,7 @@ impl<'a> Fib<'a> {
             names: snapshot.links.iter().map(|link| (link.name.as_str(), link)).collect(),
             tables,
             partial: snapshot.partial.iter().map(|partial| (partial.family, partial.table)).collect(),
+            shared,
             own: snapshot.addresses.iter().map(|address| address.local).collect(),
             ports_bind: kernel_version(&snapshot.host.kernel).is_none_or(|version| version >= (5, 19)),
         }
@@ -109,7 +125,7 @@ impl<'a> Fib<'a> {
 
     /// Is it one of the host's own addresses?
     #[must_use]
-    pub fn is_own(&self, address: std::net::IpAddr) -> bool {
+    pub fn is_own(&self, address: IpAddr) -> bool {
         self.own.contains(&address)
     }
 
@@ -154,6 +170,15 @@ impl<'a> Fib<'a> {
         inside.flat_map(|(_, indices)| self.routes(indices))
     }
 
+    /// Is there another route on the other side of this length that uses the same IPv6 nexthop by an object? The kernel
+    /// keeps what it made of the nexthop for the first of them that was asked for, and goes by that one's length then
+    /// (`rt6_get_pcpu_route`, `net/ipv6/route.c`; `fib6_rule_suppress`).
+    pub(super) fn may_be_kept_for_another(&self, route: &Route, length: Option<u32>) -> bool {
+        let Some(length) = length else { return false };
+        let parts = |(shortest, longest): &(u8, u8)| u32::from(*shortest) <= length && length < u32::from(*longest);
+        places(route).any(|place| self.shared.get(&place).is_some_and(parts))
+    }
+
     pub(super) fn bound(&self, flow: &Flow) -> Bound {
         let master = |index: u32| {
             let link = self.link(index)?;
@@ -164,9 +189,12 @@ impl<'a> Fib<'a> {
                 let vrf = master(oif);
                 let is_port = vrf.is_some_and(|vrf| vrf != oif);
                 let binds = vrf.is_none() || (is_port && self.ports_bind);
-                Bound { device: Some(oif).filter(|_| binds), vrf }
+                Bound { device: Some(oif).filter(|_| binds), vrf, input: Some(flow.iif) }
             }
-            None => Bound { device: None, vrf: Some(flow.iif).filter(|iif| *iif > LOOPBACK_INDEX).and_then(master) },
+            None => {
+                let vrf = Some(flow.iif).filter(|iif| *iif > LOOPBACK_INDEX).and_then(master);
+                Bound { device: None, vrf, input: Some(flow.iif).filter(|_| vrf.is_none() || self.ports_bind) }
+            }
         }
     }
 
@@ -177,6 +205,12 @@ impl<'a> Fib<'a> {
             _ => None,
         }
     }
+}
+
+/// The nexthops that an IPv6 route uses by an object.
+fn places(route: &Route) -> impl Iterator<Item = Place> {
+    let by_object = route.family == Family::V6 && route.nexthop_object.is_some();
+    route.nexthops.iter().filter(move |_| by_object).map(|nexthop| (nexthop.ifindex, nexthop.gateway))
 }
 
 pub(super) fn is_vrf(link: &Link) -> bool {
