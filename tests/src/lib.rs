@@ -4,6 +4,7 @@
 //! run prints `SKIP: why`; with `CI` set in the environment that is a failure.
 
 pub mod command;
+pub mod incident;
 pub mod ip;
 pub mod scene;
 pub mod trace;

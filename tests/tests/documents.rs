@@ -81,6 +81,22 @@ fn every_document_keeps_to_its_published_schema() {
     assert_eq!(diagnosis["schema"], "vpnfix.diagnose/1");
     keeps_to(&schema(&scene, "diagnose"), &diagnosis);
 
+    let of_explain = schema(&scene, "explain");
+    // Wrong by a rule, right when bound, refused, of no tunnel: between them every part of the document.
+    scene.ip(&["rule add to 10.77.9.0/24 priority 57 prohibit"]);
+    for (words, status) in [
+        (["explain", "10.77.3.4"].as_slice(), 1),
+        (&["explain", "10.77.3.4", "--oif", "Tunnel1"], 0),
+        (&["explain", "10.77.9.1"], 1),
+        (&["explain", "10.77.3.4", "--proto", "50"], 4),
+        (&["explain", "::1"], 0),
+    ] {
+        let explanation = json(words, status);
+        assert_eq!(explanation["schema"], "vpnfix.explain/1");
+        keeps_to(&of_explain, &explanation);
+    }
+    scene.ip(&["rule del to 10.77.9.0/24 priority 57 prohibit"]);
+
     let trace = scene.start_vpnfix(&["trace", "--limit", "3", "--format", "json"]);
     let traffic = traffic::trickle(&scene.gw(), vpnfix_tests::scene::PEER1);
     let told = Run::finish(trace, &["trace"]);
@@ -118,7 +134,7 @@ fn completions_and_the_manual_name_every_command() {
     let scene = Scene::healthy();
     for what in [["completions", "bash"].as_slice(), &["completions", "zsh"], &["completions", "fish"], &["man"]] {
         let told = Run::new(scene.run_dir(), what).ends(0);
-        for command in ["doctor", "diagnose", "trace", "fix", "undo", "lab"] {
+        for command in ["doctor", "diagnose", "explain", "trace", "fix", "undo", "lab"] {
             assert!(told.stdout.contains(command), "{what:?} does not name {command}");
         }
         assert!(told.stderr.is_empty(), "{told}");

@@ -1,5 +1,6 @@
-//! Chores of vpnfix's developers: `cargo xtask setup | lint | lab | test`.
+//! Chores of vpnfix's developers: `cargo xtask setup | lint | lab | test | golden`.
 
+mod golden;
 mod lab;
 mod lint;
 mod process;
@@ -29,6 +30,8 @@ enum Chore {
     Lab(lab::Args),
     /// Run the tests: unit tests, scenes in network namespaces, scenes in virtual machines
     Test(test::Args),
+    /// Record the golden hosts anew, on Debian's kernel 6.1 in a virtual machine
+    Golden(golden::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Chore::Lint => lint::run().map(|()| ExitCode::SUCCESS),
         Chore::Lab(args) => lab::run(&args),
         Chore::Test(args) => test::run(&args),
+        Chore::Golden(args) => golden::run(&args).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

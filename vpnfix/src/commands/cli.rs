@@ -1,5 +1,6 @@
 //! The command line, as clap parses it. It also makes the manual page and the shell completions.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -85,6 +86,8 @@ pub enum Command {
     Doctor,
     /// Judge every tunnel destination: where it goes, where it should, which rule and route do it.
     Diagnose(DiagnoseArgs),
+    /// Walk one packet through the rules, beside the kernel's answer; with -v each rule, also those that do not match.
+    Explain(ExplainArgs),
     /// Watch live who looks up what, and by which device the packets leave.
     Trace(TraceArgs),
     /// Repair by policy rules, and confirm it on live packets.
@@ -113,6 +116,8 @@ pub enum Command {
 pub enum SchemaName {
     /// What `diagnose` prints.
     Diagnose,
+    /// What `explain` prints.
+    Explain,
     /// One line of `trace`.
     Trace,
     /// What `fix` prints.
@@ -129,6 +134,53 @@ pub struct DiagnoseArgs {
     /// Only destinations that hold, or lie in, this address or prefix; may be given several times.
     #[arg(long = "to", value_name = "PREFIX", value_parser = prefix)]
     pub to: Vec<IpNet>,
+}
+
+/// Options of `explain`.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// Destination address.
+    #[arg(value_name = "ADDR", value_parser = destination)]
+    pub to: IpAddr,
+    /// Source address; without it the kernel chooses one.
+    #[arg(long, value_name = "ADDR", value_parser = source)]
+    pub from: Option<IpAddr>,
+    /// Device that the packet came in by; `lo` for the host's own packets. IPv4 needs --from with it.
+    #[arg(long, value_name = "DEV", conflicts_with = "oif")]
+    pub iif: Option<String>,
+    /// Device that the socket is bound to.
+    #[arg(long, value_name = "DEV")]
+    pub oif: Option<String>,
+    /// Firewall mark (16, 0x10).
+    #[arg(long, value_name = "N", value_parser = number)]
+    pub mark: Option<u32>,
+    /// User id of the sender; root unless told.
+    #[arg(long, value_name = "UID")]
+    pub uid: Option<u32>,
+    /// IP protocol: tcp, udp, icmp or a number. The kernel takes UDP for IPv4 unless told.
+    #[arg(long, value_name = "PROTO", value_parser = protocol)]
+    pub proto: Option<Protocol>,
+    /// Source port.
+    #[arg(long, value_name = "PORT")]
+    pub sport: Option<u16>,
+    /// Destination port.
+    #[arg(long, value_name = "PORT")]
+    pub dport: Option<u16>,
+    /// Type of service, the whole byte, hexadecimal as `ip` has it (0x10).
+    #[arg(long, value_name = "TOS", value_parser = tos, conflicts_with = "dscp")]
+    pub tos: Option<u8>,
+    /// The same as DSCP, 0 to 63.
+    #[arg(long, value_name = "DSCP", value_parser = clap::value_parser!(u8).range(..64))]
+    pub dscp: Option<u8>,
+}
+
+/// An IP protocol as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// ICMP of the destination's family.
+    Icmp,
+    /// Any, by its number.
+    Number(u8),
 }
 
 /// Options of `trace`.
@@ -200,6 +252,53 @@ fn prefix(text: &str) -> Result<IpNet, String> {
     IpNet::from_str(text).map(|prefix| prefix.trunc()).map_err(|_| "not an address or a prefix (10.20.0.0/16)".into())
 }
 
+/// An address that a packet can go to.
+fn destination(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| "not an address (10.20.0.1, fd00::1)".to_string())?;
+    if address.is_unspecified() { Err("no packet goes to the unspecified address".into()) } else { Ok(address) }
+}
+
+/// An address that a packet can come from.
+fn source(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| "not an address (10.20.0.1, fd00::1)".to_string())?;
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    if address.is_unspecified() || address.is_multicast() || broadcast {
+        return Err("no packet comes from the unspecified address, a group or a broadcast".into());
+    }
+    Ok(address)
+}
+
+/// A number, decimal or hexadecimal with `0x`.
+fn number(text: &str) -> Result<u32, String> {
+    let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let parsed = match hexadecimal {
+        // `from_str_radix` would take a sign.
+        Some(digits) if !digits.starts_with('+') => u32::from_str_radix(digits, 16),
+        _ => text.parse(),
+    };
+    parsed.map_err(|_| "not a number of 32 bits (16, 0x10)".into())
+}
+
+/// A type of service. The two lowest bits are congestion notification (RFC 3168) and no part of routing.
+fn tos(text: &str) -> Result<u8, String> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    match u8::from_str_radix(digits, 16) {
+        Ok(tos) if tos & 3 == 0 && !digits.starts_with('+') => Ok(tos),
+        Ok(_) => Err("the two lowest bits are congestion notification, not routing".into()),
+        Err(_) => Err("not a byte in hexadecimal (0x10)".into()),
+    }
+}
+
+/// An IP protocol by name or number.
+fn protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "tcp" => Ok(Protocol::Number(6)),
+        "udp" => Ok(Protocol::Number(17)),
+        "icmp" => Ok(Protocol::Icmp),
+        number => number.parse().map(Protocol::Number).map_err(|_| "not tcp, udp, icmp or a number up to 255".into()),
+    }
+}
+
 /// A year: more than anyone waits, and far from where clocks overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -239,6 +338,20 @@ mod tests {
         for bad in ["", "s", "3 s", "-1s", "0", "1e400h", "3d", "4000000000000000h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn packets_have_values_that_can_be() {
+        assert_eq!(number("0x10"), Ok(16));
+        assert_eq!(number("10"), Ok(10));
+        assert_eq!(number("0xffffffff"), Ok(u32::MAX));
+        assert!(["", "0x", "0x+1", "-1", "0x1ffffffff", "x"].iter().all(|bad| number(bad).is_err()));
+        assert_eq!((tos("0x10"), tos("b8")), (Ok(0x10), Ok(0xb8)));
+        assert!(["0x11", "0x100", "", "+10", "tos"].iter().all(|bad| tos(bad).is_err()));
+        assert_eq!((protocol("tcp"), protocol("47")), (Ok(Protocol::Number(6)), Ok(Protocol::Number(47))));
+        assert!(["256", "gre", ""].iter().all(|bad| protocol(bad).is_err()));
+        assert!(destination("0.0.0.0").is_err() && destination("::").is_err() && destination("10.0.0.1/24").is_err());
+        assert!(["255.255.255.255", "224.0.0.1", "::", "x"].iter().all(|bad| source(bad).is_err()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::output::Output;
 use crate::core::report::Outcome;
 use crate::core::report::diagnose::DiagnoseReport;
 use crate::core::report::doctor::DoctorReport;
+use crate::core::report::explain::ExplainReport;
 use crate::core::report::fix::{FixReport, UndoReport};
 use crate::core::report::trace::TraceLine;
 use crate::render;
@@ -49,6 +50,7 @@ pub fn manual(output: &Output) -> Result<Outcome, Failure> {
 pub fn schema(name: SchemaName, output: &Output) -> Result<Outcome, Failure> {
     let schema = match name {
         SchemaName::Diagnose => schema_for!(DiagnoseReport),
+        SchemaName::Explain => schema_for!(ExplainReport),
         SchemaName::Trace => schema_for!(TraceLine),
         SchemaName::Fix => schema_for!(FixReport),
         SchemaName::Undo => schema_for!(UndoReport),

@@ -5,6 +5,7 @@ pub mod attach;
 pub mod cli;
 pub mod diagnose;
 pub mod doctor;
+pub mod explain;
 pub mod failure;
 pub mod fix;
 pub mod generate;
@@ -83,6 +84,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     match cli.command {
         Command::Doctor => doctor::run(&settings()?),
         Command::Diagnose(args) => diagnose::run(&settings()?, &args),
+        Command::Explain(args) => explain::run(&settings()?, &args, cli.global.verbose > 0),
         Command::Trace(args) => trace::run(&settings()?, &args),
         Command::Fix(args) => fix::run(&settings()?, &args),
         Command::Undo => undo::run(&settings()?),

@@ -20,6 +20,9 @@ pub mod sample;
 pub mod strongswan;
 
 pub mod plan;
+pub mod proof;
+
+pub mod explain;
 
 pub mod confirm;
 

@@ -1,5 +1,5 @@
-//! Who put a rule or a route there: by its shape and its numbers, by its table's routes and devices, and by what else was
-//! seen on the host.
+//! Who put a rule or a route there: by its shape and its numbers, by its table's routes and devices, and by what else
+//! was seen on the host.
 
 mod clues;
 mod cure;

@@ -14,7 +14,10 @@ use super::tunnel::Tunnel;
 use super::walk::{self, Fib, Flow};
 use places::Places;
 
+mod main_first;
 mod places;
+
+pub use main_first::{MainFirst, needs_whole_main};
 
 /// The priority of `inside` rules, as operators know them from the usual advice.
 pub const INSIDE_PRIORITY: u32 = 100;
@@ -47,6 +50,8 @@ pub struct Plan {
     pub repairs: Vec<usize>,
     /// What the plan does not cure, and why not.
     pub left_out: Vec<LeftOut>,
+    /// What was found about `main-first`, for each family where the strategy asked for it.
+    pub main_first: Vec<MainFirst>,
 }
 
 /// One rule to add.
@@ -177,8 +182,14 @@ fn is_meant(rule: &Rule, finding: &Finding) -> bool {
 /// # Errors
 /// No priority for the rules.
 pub fn plan(situation: Situation<'_>, strategy: Strategy, priority: Option<u32>) -> Result<Plan, PlanError> {
-    let mut plan =
-        Plan { strategy, steps: Vec::new(), satisfied: Vec::new(), repairs: Vec::new(), left_out: Vec::new() };
+    let mut plan = Plan {
+        strategy,
+        steps: Vec::new(),
+        satisfied: Vec::new(),
+        repairs: Vec::new(),
+        left_out: Vec::new(),
+        main_first: Vec::new(),
+    };
     let hijackers = hijackers(situation.fib.snapshot(), situation.findings);
     for family in Family::ALL {
         let of_family: Vec<&Rule> = hijackers.iter().filter(|rule| rule.family == family).collect();
@@ -205,15 +216,18 @@ fn plan_family(
     let wrong = wrong_destinations(situation, family);
     let inside = wrong.iter().filter(|(_, destination)| destination.class == Class::Inside);
     let routed = wrong.iter().filter(|(_, destination)| destination.class != Class::Inside);
-    let main_first = match strategy {
-        Strategy::Inside | Strategy::Prefixes => false,
-        Strategy::MainFirst => true,
-        Strategy::Auto => {
-            places.latest_alone().is_ok_and(|priority| main_first_is_harmless(situation, hijackers, priority))
-        }
+    let alone = match strategy {
+        Strategy::Inside | Strategy::Prefixes => None,
+        Strategy::MainFirst => Some(places.latest_alone()?),
+        Strategy::Auto => places.latest_alone().ok(),
     };
-    if main_first {
-        let rule = main_first_rule(family, places.latest_alone()?);
+    let rule = alone.map(|priority| main_first::rule(family, priority));
+    let judged =
+        rule.as_ref().map(|rule| main_first::consider(situation, hijackers, rule, strategy == Strategy::MainFirst));
+    let main_first = rule.filter(|_| judged.as_ref().is_some_and(|judged| judged.used));
+    plan.main_first.extend(judged);
+    let is_main_first = main_first.is_some();
+    if let Some(rule) = main_first {
         add(situation, rule, format!("main decides before `{}`, but for its default route", places.hijacker), plan);
         plan.repairs.extend(wrong.iter().map(|(index, _)| *index));
     }
@@ -224,7 +238,7 @@ fn plan_family(
         }
     }
     match strategy {
-        _ if main_first => {}
+        _ if is_main_first => {}
         Strategy::Inside => {
             let why = "strategy inside repairs the tunnels' inside prefixes alone";
             plan.left_out.extend(routed.map(|(_, left)| LeftOut { prefix: left.prefix, why: why.into() }));
@@ -278,10 +292,6 @@ fn inside_rule(destination: &Destination, priority: u32) -> Rule {
     Rule { to: Some(destination.prefix), ..own_rule(Family::of(destination.address), priority) }
 }
 
-fn main_first_rule(family: Family, priority: u32) -> Rule {
-    Rule { suppress_prefix_length: Some(0), ..own_rule(family, priority) }
-}
-
 fn prefix_rule(destination: &Destination, priority: u32) -> Rule {
     Rule { suppress_prefix_length: Some(0), ..inside_rule(destination, priority) }
 }
@@ -329,28 +339,6 @@ fn add(situation: Situation<'_>, rule: Rule, why: String, plan: &mut Plan) {
         None if plan.steps.iter().any(|step| step.rule == rule) => {}
         None => plan.steps.push(Step { rule, why }),
     }
-}
-
-/// May main be asked before the hijacker for everything? Until the engine can prove it for any host, only where no rule
-/// of others stands (they could be overtaken) and the hijacker's tables hold nothing but default routes (anything else
-/// there is a decision that somebody wanted).
-fn main_first_is_harmless(situation: Situation<'_>, hijackers: &[&Rule], priority: u32) -> bool {
-    let snapshot = situation.fib.snapshot();
-    let Some(family) = hijackers.first().map(|rule| rule.family) else { return false };
-    let no_others = snapshot
-        .rules_of(family)
-        .all(|rule| rule.is_kernel_default() || rule.protocol == VPNFIX_PROTOCOL || hijackers.contains(&rule));
-    let only_defaults = hijackers.iter().all(|rule| {
-        rule.table().is_some_and(|table| snapshot.table(family, table).all(|route| route.destination.prefix_len() == 0))
-    });
-    let rule = main_first_rule(family, priority);
-    let all_hijackers = self::hijackers(snapshot, situation.findings);
-    let drawn =
-        control::drawn_into_tunnel(situation.fib, situation.tunnels, &all_hijackers, situation.controls, &[rule]);
-    // It would steer what is never steered, too.
-    let all_steerable =
-        situation.destinations.iter().all(|destination| destination.class == Class::Default || may_steer(destination));
-    no_others && only_defaults && all_steerable && drawn.is_empty()
 }
 
 /// Says of each destination with a finding that the plan does not repair why it does not.

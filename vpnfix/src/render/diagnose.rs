@@ -5,8 +5,11 @@ use std::fmt::Write as _;
 
 use super::{Palette, counted, table_name, wrapped};
 use crate::core::finding::{Confidence, Finding, Severity, few};
+use crate::core::model::Family;
 use crate::core::report::cause::Cause;
-use crate::core::report::diagnose::{DestinationReport, DiagnoseReport, HostVerdict, JudgedBy, PlanReport};
+use crate::core::report::diagnose::{
+    DestinationReport, DiagnoseReport, HostVerdict, JudgedBy, MainFirstReport, PlanReport,
+};
 
 /// So many lines of one kind are shown; the documents have all.
 const MOST_LINES: usize = 10;
@@ -256,6 +259,24 @@ fn left_out(out: &mut String, plan: &PlanReport, palette: Palette) {
             let _ = writeln!(out, "{line}");
         }
     }
+    for main_first in &plan.main_first {
+        self::main_first(out, main_first, palette);
+    }
+}
+
+/// Why there is no rule for all, or why there should be none.
+fn main_first(out: &mut String, main_first: &MainFirstReport, palette: Palette) {
+    let Some(objection) = &main_first.objection else { return };
+    let family = match main_first.family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    };
+    let lead = if main_first.used {
+        palette.bad(format!("warning: main-first does harm here ({family})"))
+    } else {
+        palette.doubtful(format!("no main-first rule for {family}"))
+    };
+    let _ = writeln!(out, "  {lead}: {objection}");
 }
 
 /// The cure at the root.

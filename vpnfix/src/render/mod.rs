@@ -2,6 +2,7 @@
 
 pub mod diagnose;
 pub mod doctor;
+pub mod explain;
 pub mod fix;
 pub mod trace;
 

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use super::jobs;
 use crate::{
     process::{self, cargo},
     test,
@@ -51,6 +52,12 @@ pub fn build() -> Result<Programs> {
         bail!("two integration tests are named `{}`: their results would overwrite each other", pair[0].name);
     }
     Ok(Programs { vpnfix, scenes })
+}
+
+/// Builds the golden hosts' test, which records them too, and gives its program's path.
+pub fn recorder() -> Result<String> {
+    let built = executables(cargo().args(["test", "--no-run", "--package", "vpnfix", "--test", jobs::GOLDEN]), "test")?;
+    built.into_iter().next().map(|scene| scene.path).context("cargo built no golden test")
 }
 
 /// Runs cargo and gives the executables of the kind that it names.

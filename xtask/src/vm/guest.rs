@@ -21,6 +21,7 @@ use super::{
     jobs::Job,
     kernel::Kernel,
     script::{self, Outcome},
+    series::Series,
 };
 use crate::{process, setup::VirtmeNg, workspace};
 
@@ -63,6 +64,11 @@ impl Hardware {
     }
 }
 
+/// Where a machine of this series keeps scripts, output, statuses and the console's log: all that it can write.
+pub fn folder(series: Series) -> PathBuf {
+    workspace::vm().join("run").join(series.name())
+}
+
 /// A machine with its jobs.
 pub struct Guest<'a> {
     kernel: &'a Kernel,
@@ -73,7 +79,7 @@ pub struct Guest<'a> {
 impl<'a> Guest<'a> {
     /// A machine that is still to be booted.
     pub fn new(kernel: &'a Kernel, jobs: &'a [Job]) -> Self {
-        Self { kernel, jobs, folder: workspace::vm().join("run").join(kernel.series.name()) }
+        Self { kernel, jobs, folder: folder(kernel.series) }
     }
 
     /// Where scripts, output, statuses and the console's log lie.

@@ -1,15 +1,20 @@
 //! What runs in each machine: the one list of it.
 
 use super::executables::Programs;
-use crate::test::BINARY_VARIABLE;
+use crate::test::{BINARY_VARIABLE, ENGINE_CASES_VARIABLE};
 
 /// Makes vpnfix leave `fexit` alone, so that it knows outcomes from the tracepoints only, as it must on kernels that
 /// refuse trampolines.
 const WITHOUT_FEXIT: (&str, &str) = ("VPNFIX_NO_FEXIT", "1");
 
-/// Scenes for which one way of knowing outcomes is enough: they trace nothing, or what they test does not hang on it.
-const ONE_WAY: [&str; 9] =
-    ["netlink", "bad_cases", "scene", "lab", "documents", "guards", "ipv6", "diagnose", "healthy"];
+/// Scenes that are played both ways: what they test hangs on how outcomes are known. For the others one way is enough.
+const BOTH_WAYS: [&str; 6] = ["tracer", "counting", "flips", "truths", "proof", "story"];
+
+/// The test of the golden hosts, which records them too.
+pub const GOLDEN: &str = "golden";
+
+/// The folder in the machine's own that recordings are written into.
+pub const RECORDINGS: &str = "recordings";
 
 /// Makes a scene that needs a kind of link a failure where it lacks: these kernels have all kinds.
 const ALL_KINDS: (&str, &str) = ("VPNFIX_ALL_KINDS", "1");
@@ -18,8 +23,25 @@ const ALL_KINDS: (&str, &str) = ("VPNFIX_ALL_KINDS", "1");
 const KERNEL_SIDE: &str = "tracer";
 
 /// What real tunnels need; loaded first, because the first load is the slowest.
-const MODULES: [&str; 10] =
-    ["ip_vti", "ip6_vti", "xfrm_interface", "xfrm_user", "esp4", "esp6", "veth", "dummy", "vrf", "tcp_diag"];
+const MODULES: [&str; 12] = [
+    "ip_vti",
+    "ip6_vti",
+    "xfrm_interface",
+    "xfrm_user",
+    "esp4",
+    "esp6",
+    "veth",
+    "dummy",
+    "bridge",
+    "vrf",
+    "wireguard",
+    "tcp_diag",
+];
+
+/// How long the engine's test may go on making cases, and how many it may make: in an emulated machine the first counts, in
+/// a fast one the second.
+const ENGINE_SECONDS: (&str, &str) = ("VPNFIX_ENGINE_SECONDS", "60");
+const ENGINE_CASES: (&str, &str) = (ENGINE_CASES_VARIABLE, "4000");
 
 /// One command in a machine.
 pub struct Job {
@@ -70,17 +92,25 @@ pub fn all(programs: &Programs, extent: Extent) -> Vec<Job> {
     ];
     for scene in programs.scenes.iter().filter(|scene| extent == Extent::All || scene.name == KERNEL_SIDE) {
         let job = |name: String| {
-            Job::new(name, 420, [scene.path.as_str()])
-                .with((BINARY_VARIABLE, vpnfix))
-                .with(("RUST_BACKTRACE", "1"))
-                .with(ALL_KINDS)
+            let job = Job::new(name, 420, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix));
+            job.with(("RUST_BACKTRACE", "1")).with(ALL_KINDS).with(ENGINE_SECONDS).with(ENGINE_CASES)
         };
         jobs.push(job(format!("scenes-{}", scene.name)));
-        if !ONE_WAY.contains(&scene.name.as_str()) {
+        if BOTH_WAYS.contains(&scene.name.as_str()) {
             jobs.push(job(format!("scenes-{}-without-fexit", scene.name)).with(WITHOUT_FEXIT));
         }
     }
     jobs
+}
+
+/// What records golden hosts, all of them if none is named.
+pub fn record(recorder: &str, hosts: &[String]) -> Vec<Job> {
+    let into = format!("{RECORDINGS}:{}", hosts.join(","));
+    vec![
+        Job::new("modules", 180, ["modprobe", "-a"].into_iter().chain(MODULES)),
+        Job::new(GOLDEN, 1200, [recorder, "--ignored", "--exact", "record", "--nocapture"])
+            .with(("VPNFIX_RECORD", &into)),
+    ]
 }
 
 /// A real VTI can be made; addresses of the documentation ranges.

@@ -12,6 +12,7 @@ mod script;
 mod series;
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -24,7 +25,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use signal_hook::{consts::TERM_SIGNALS, flag};
 
 use guest::Guest;
-use jobs::Extent;
+pub use jobs::GOLDEN;
+use jobs::{Extent, Job};
 use kernel::Kernel;
 use script::Outcome;
 pub use series::Series;
@@ -44,18 +46,15 @@ pub fn run(chosen: &[Series], brief: bool) -> Result<Vec<(String, Result<String>
     let accelerator = accel::probe();
     eprintln!("vm: {} machines, {}", chosen.len(), accelerator.told());
 
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in TERM_SIGNALS {
-        flag::register(*signal, Arc::clone(&interrupted)).context("catch signals")?;
-    }
+    let interrupted = interruption()?;
     let waiting = Mutex::new(kernels.into_iter().rev().collect::<Vec<_>>());
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..MACHINES_AT_ONCE {
             scope.spawn(|| {
                 while let Some((series, kernel)) = take(&waiting) {
-                    let result = kernel
-                        .and_then(|kernel| play(&kernel, extent(series, brief), &programs, accelerator, &interrupted));
+                    let jobs = jobs::all(&programs, extent(series, brief));
+                    let result = kernel.and_then(|kernel| play(&kernel, &jobs, accelerator, &interrupted));
                     lock(&done).push((series, result));
                 }
             });
@@ -67,6 +66,33 @@ pub fn run(chosen: &[Series], brief: bool) -> Result<Vec<(String, Result<String>
     let mut done = done.into_inner().unwrap_or_else(|poison| poison.into_inner());
     done.sort_by_key(|(series, _)| *series);
     Ok(done.into_iter().map(|(series, result)| (format!("vm {}", series.name()), result)).collect())
+}
+
+/// Boots the kernel that golden hosts are recorded on, and records these hosts there (all of them if none is named).
+///
+/// # Errors
+/// Fails if the recorder cannot be built, or a host cannot be recorded; the others are then recorded all the same.
+pub fn record(hosts: &[String]) -> Result<()> {
+    let recorder = executables::recorder()?;
+    let interrupted = interruption()?;
+    for (_, kernel) in kernel::provide(&[Series::THOROUGH]) {
+        play(&kernel?, &jobs::record(&recorder, hosts), accel::probe(), &interrupted)?;
+    }
+    Ok(())
+}
+
+/// Where [`record`] leaves the recordings, a folder for each host.
+pub fn recordings() -> PathBuf {
+    guest::folder(Series::THOROUGH).join(jobs::RECORDINGS)
+}
+
+/// Set once a signal asks to end.
+fn interruption() -> Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in TERM_SIGNALS {
+        flag::register(*signal, Arc::clone(&interrupted)).context("catch signals")?;
+    }
+    Ok(interrupted)
 }
 
 /// In a brief run all scenes are played on one kernel only.
@@ -83,17 +109,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poison| poison.into_inner())
 }
 
-/// Runs all jobs in one machine, with a line for each as it ends.
-fn play(
-    kernel: &Kernel,
-    extent: Extent,
-    programs: &executables::Programs,
-    accelerator: accel::Accelerator,
-    interrupted: &AtomicBool,
-) -> Result<String> {
+/// Runs the jobs in one machine, with a line for each as it ends.
+fn play(kernel: &Kernel, jobs: &[Job], accelerator: accel::Accelerator, interrupted: &AtomicBool) -> Result<String> {
     let began = Instant::now();
-    let jobs = jobs::all(programs, extent);
-    let guest = Guest::new(kernel, &jobs);
+    let guest = Guest::new(kernel, jobs);
     let mut failed = Vec::new();
     guest.boot(accelerator, interrupted, |job, outcome| {
         guest.tell(job, outcome);

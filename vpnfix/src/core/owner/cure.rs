@@ -1,8 +1,8 @@
 //! The cures at the root for what owners do: for a person to do, at the right place of this host.
 
 use super::seen::{Seen, is_kind};
-use super::{Clues, Process, Program};
-use crate::core::finding::{Confidence, Cure, Finding};
+use super::{Clues, Process, Program, of_route, of_rule};
+use crate::core::finding::{Confidence, Cure, Finding, Owner};
 use crate::core::model::{Family, Route, RouteKind, Rule, Snapshot};
 use crate::core::strongswan::{self, Daemon, Key, Place, ProblemKind, Settings, State};
 
@@ -46,10 +46,12 @@ fn strongswan(snapshot: &Snapshot, clues: &Clues, finding: &Finding) -> Option<C
         State::RuleAlone { .. } => None,
         State::PendingRestart { process, place, .. } => Some(restart_due(clues, &process, &place)),
         State::LeftOver { beside } if strongswan::daemon_of(clues, table).is_some() => {
-            Some(delete_left_over(snapshot, table, beside))
+            delete_left_over(snapshot, clues, table, beside)
         }
         State::Running { process } => Some(switch_off(clues, running_as(&process, daemon), Some(&process))),
-        State::LeftOver { .. } | State::Unknown => Some(switch_off(clues, daemon, None)),
+        // Of what an earlier daemon sent to main, nothing can be told from what others have put there.
+        State::LeftOver { beside: Some(_) } => None,
+        State::LeftOver { beside: None } | State::Unknown => Some(switch_off(clues, daemon, None)),
     }
 }
 
@@ -82,23 +84,30 @@ fn caution(clues: &Clues) -> String {
     refused.map_or_else(String::new, |problem| format!("; before that, mend {problem}: no daemon starts with it"))
 }
 
-/// No daemon takes these away, neither when it ends nor when it starts. Each is deleted by itself: the table may hold
-/// what others have put there.
-fn delete_left_over(snapshot: &Snapshot, table: u32, beside: Option<(Process, Place)>) -> Cure {
-    let rules = snapshot.rules.iter().filter(|rule| rule.table() == Some(table)).map(Rule::delete_command);
+/// No daemon takes these away, neither when it ends nor when it starts. Each is deleted by itself, and only what looks
+/// like strongSwan's: the table may hold what others have put there.
+fn delete_left_over(snapshot: &Snapshot, clues: &Clues, table: u32, beside: Option<(Process, Place)>) -> Option<Cure> {
+    let likely = |owner: Owner| owner.name == Program::StrongSwan.name() && owner.confidence >= Confidence::Likely;
+    let rules = snapshot.rules.iter().filter(|rule| rule.table() == Some(table));
+    let rules = rules.filter(|rule| likely(of_rule(snapshot, clues, rule))).map(Rule::delete_command);
     let routes = snapshot.routes.iter().filter(|route| route.table == table);
+    let routes = routes.filter(|route| likely(of_route(snapshot, clues, route)));
     let routes = routes.map(|route| delete_route(snapshot, route));
     let (what, commands): (_, Vec<String>) = match beside {
         // The rule is the running daemon's.
         Some((process, _)) => {
-            (format!("delete the routes that an earlier daemon left: {process} does not own them"), routes.collect())
+            let what =
+                format!("delete the routes that an earlier daemon seems to have left: {process} does not own them");
+            (what, routes.collect())
         }
-        None => (
-            "delete the rule and the routes that a killed daemon of strongSwan left: none owns them any more".into(),
-            rules.chain(routes).collect(),
-        ),
+        None => {
+            let what = "delete the rule and the routes that a killed daemon of strongSwan seems to have left: none \
+                        owns them any more";
+            (what.into(), rules.chain(routes).collect())
+        }
     };
-    Cure { what, place: format!("table {table} of this network namespace"), how: commands.join("; ") }
+    let place = format!("table {table} of this network namespace");
+    (!commands.is_empty()).then(|| Cure { what, place, how: commands.join("; ") })
 }
 
 /// The command that deletes one route and no other.
@@ -162,9 +171,10 @@ fn openvpn() -> Cure {
     Cure {
         what: "keep OpenVPN from taking all traffic".into(),
         place: "the client's configuration, in /etc/openvpn".into(),
-        how: "add `pull-filter ignore redirect-gateway`, with a `route` line for each network that is needed behind it, and \
-              restart the client; or narrow what the server pushes"
-            .into(),
+        how:
+            "add `pull-filter ignore redirect-gateway`, with a `route` line for each network that is needed behind it, \
+              and restart the client; or narrow what the server pushes"
+                .into(),
     }
 }
 
@@ -178,8 +188,8 @@ fn wg_quick(snapshot: &Snapshot, clues: &Clues, finding: &Finding) -> Cure {
         what: format!("keep wg-quick from routing more through {name} than it should"),
         place: format!("/etc/wireguard/{name}.conf"),
         how: format!(
-            "narrow AllowedIPs, or set `Table = off` and add the routes needed by PostUp; then `wg-quick down {name}` and \
-             `wg-quick up {name}`"
+            "narrow AllowedIPs, or set `Table = off` and add the routes needed by PostUp; then `wg-quick down {name}` \
+             and `wg-quick up {name}`"
         ),
     }
 }
@@ -188,8 +198,8 @@ fn tailscale() -> Cure {
     Cure {
         what: "keep Tailscale from routing these destinations".into(),
         place: "Tailscale's settings on this host".into(),
-        how: "`tailscale set --exit-node=` leaves the exit node; `tailscale set --accept-routes=false` refuses the networks \
-              that other nodes offer"
+        how: "`tailscale set --exit-node=` leaves the exit node; `tailscale set --accept-routes=false` refuses the \
+              networks that other nodes offer"
             .into(),
     }
 }

@@ -57,8 +57,8 @@ impl Candidate {
         [Kind::Number, Kind::Shape, Kind::Host, Kind::Own].into_iter().filter(|kind| self.has(*kind)).count()
     }
 
-    /// The rule: what speaks against it leaves it possible; what says so itself is certain; two kinds of evidence make it
-    /// likely; one alone leaves it possible. A program that is merely there says nothing about a rule or a route.
+    /// The rule: what speaks against it leaves it possible; what says so itself is certain; two kinds of evidence make
+    /// it likely; one alone leaves it possible. A program that is merely there says nothing about a rule or a route.
     pub(super) fn confidence(&self) -> Confidence {
         let fits = self.has(Kind::Number) || self.has(Kind::Shape) || self.has(Kind::Own);
         match (fits, self.has(Kind::Against), self.has(Kind::Own), self.kinds()) {

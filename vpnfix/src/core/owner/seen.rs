@@ -74,19 +74,21 @@ impl<'a> Seen<'a> {
     }
 
     /// The table that a rule sends all into that does not bear the mark of the same number: how WireGuard's users keep
-    /// its own packets out of it.
+    /// its own packets out of it. `ip rule` and NetworkManager give such rules no protocol.
     pub(super) fn marked_away(rule: &Rule) -> Option<u32> {
         let (table, mark) = (rule.table()?, rule.mark?.value);
-        (table == mark && rule.same_effect(&unmarked(rule, table))).then_some(table)
+        (table == mark && rule.protocol == 0 && rule.same_effect(&unmarked(rule, table))).then_some(table)
     }
 
-    /// `lookup main suppress_prefixlength 0`, with nothing else, and the rule of the kind of [`Self::marked_away`] that
-    /// it was made for.
+    /// For `lookup main suppress_prefixlength 0`, with nothing else: the rule of the kind of [`Self::marked_away`] that
+    /// it was made for. Made one after the other, they stand side by side.
     pub(super) fn companion(&self, rule: &Rule) -> Option<&'a Rule> {
-        let companion = self.rule(rule.family, |other| Self::marked_away(other).is_some())?;
-        // The one that was added last stands first, unless priorities were given.
-        (rule.same_effect(&specific_of_main(rule)) && rule.priority.abs_diff(companion.priority) <= 1)
-            .then_some(companion)
+        if rule.protocol != 0 || !rule.same_effect(&specific_of_main(rule)) {
+            return None;
+        }
+        self.rule(rule.family, |other| {
+            other.priority.abs_diff(rule.priority) == 1 && Self::marked_away(other).is_some()
+        })
     }
 }
 

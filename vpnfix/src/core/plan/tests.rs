@@ -3,10 +3,11 @@
 use super::*;
 use crate::core::control::{Neighbours, TcpConnection, controls};
 use crate::core::destination::destinations;
-use crate::core::fixture::{ENS5, VTI1, answer, gateway, hijacked_rules, route, via};
+use crate::core::fixture::{ENS5, LAN, VTI1, answer, gateway, hijacked_rules, link, route, via};
 use crate::core::judge::{Case, judge, questions};
-use crate::core::model::RuleAction;
+use crate::core::model::{Link, LinkKind, RuleAction};
 use crate::core::owner::Clues;
+use crate::core::proof::Proof;
 use crate::core::tunnel::tunnels;
 
 fn planned(snapshot: &Snapshot, strategy: Strategy, priority: Option<u32>) -> Result<Plan, PlanError> {
@@ -72,18 +73,135 @@ fn prefixes_has_one_rule_for_each() {
     assert_eq!(steps(&gateway(), Strategy::Prefixes), [inside, LEARNED]);
 }
 
+/// A second network interface's address with a table of its own, as cloud hosts have them.
+fn second_interface(host: &mut Snapshot, priority: u32) {
+    let rule = Rule {
+        from: "192.168.12.99".parse::<std::net::IpAddr>().ok().map(IpNet::from),
+        ..Rule::lookup(Family::V4, priority, 300)
+    };
+    host.rules.push(rule);
+    host.rules.sort_by_key(|rule| rule.priority);
+    host.routes.push(via(route(300, "0.0.0.0/0", LAN), "192.168.12.1"));
+}
+
+/// Checks that `auto` keeps away from main-first, and what it says of it.
+#[track_caller]
+fn does_without(host: &Snapshot, steps: &[&str], said: &[&str]) {
+    let plan = planned(host, Strategy::Auto, None).expect("a plan");
+    assert_eq!(commands(&plan), steps);
+    let [main_first] = plan.main_first.as_slice() else { panic!("{:?}", plan.main_first) };
+    assert!(!main_first.used);
+    let objection = main_first.objection.as_deref().expect("an objection");
+    assert!(said.iter().all(|said| objection.contains(said)), "{objection}");
+    // Who asks for it all the same gets it, with a warning.
+    let forced = planned(host, Strategy::MainFirst, None).expect("a plan");
+    assert!(forced.steps.iter().any(|step| step.rule.to.is_none()), "{forced:?}");
+    assert_eq!(forced.main_first, [MainFirst { used: true, ..main_first.clone() }]);
+}
+
 #[test]
-fn auto_overtakes_nobody_elses_rule() {
+fn auto_overtakes_no_rule_of_a_second_interface() {
     let mut host = gateway();
-    host.rules.insert(1, Rule { from: "10.9.0.0/24".parse().ok(), ..Rule::lookup(Family::V4, 150, 300) });
-    assert_eq!(steps(&host, Strategy::Auto), [INSIDE, LEARNED]);
+    second_interface(&mut host, 10001);
+    let said = [
+        "traffic from 192.168.12.99",
+        "leave by vti1 (rule 219",
+        "leave by lan0 (rule 10001, route default of table 300)",
+    ];
+    does_without(&host, &[INSIDE, LEARNED], &said);
+}
+
+#[test]
+fn rules_before_ours_are_not_overtaken() {
+    let mut host = gateway();
+    second_interface(&mut host, 150);
+    let plan = planned(&host, Strategy::Auto, None).expect("a plan");
+    assert_eq!(commands(&plan), [INSIDE, MAIN_FIRST]);
+    assert!(matches!(plan.main_first[0].proof, Proof::Proven { lasting: true, .. }), "{:?}", plan.main_first);
+}
+
+#[test]
+fn rules_between_ours_and_the_hijackers_are_not_overtaken() {
+    // NetBird's stand at 105 and 110, charon-nm's at 210: here ours is the one that has to stand before them.
+    let mut host = gateway();
+    host.rules[1].priority = 105;
+    host.rules.insert(1, Rule::lookup(Family::V4, 103, 7120));
+    host.rules.insert(
+        2,
+        Rule {
+            mark: Some(crate::core::model::Mark { value: 0x1_bd00, mask: u32::MAX }),
+            ..Rule::lookup(Family::V4, 104, 7120)
+        },
+    );
+    host.routes.push(route(7120, "192.168.12.128/25", LAN));
+    let inside = INSIDE.to_string();
+    let learned = LEARNED.replace("219", "102");
+    does_without(&host, &[&inside, &learned], &["192.168.12.128", "rule 103", "7120"]);
 }
 
 #[test]
 fn auto_respects_what_the_hijackers_table_routes_on_purpose() {
+    // A wider route of main would lead the child's traffic out in the clear.
+    let mut host = gateway();
+    host.routes.push(route(TABLE_MAIN, "172.16.0.0/12", LAN));
+    host.routes.push(route(220, "172.31.0.0/16", ENS5));
+    let said = [
+        "to 172.31.0.0 would",
+        "leave by lan0 (rule 219, route 172.16.0.0/12 of table main)",
+        "172.31.0.0/16 of table 220",
+    ];
+    does_without(&host, &[INSIDE, LEARNED], &said);
+}
+
+#[test]
+fn a_route_of_the_hijackers_table_that_main_knows_nothing_of_is_no_obstacle() {
     let mut host = gateway();
     host.routes.push(route(220, "172.31.0.0/16", ENS5));
-    assert_eq!(steps(&host, Strategy::Auto), [INSIDE, LEARNED]);
+    let plan = planned(&host, Strategy::Auto, None).expect("a plan");
+    assert_eq!(commands(&plan), [INSIDE, MAIN_FIRST]);
+    // It would be one if main learned a route to it.
+    assert!(matches!(plan.main_first[0].proof, Proof::Proven { lasting: false, .. }), "{:?}", plan.main_first);
+}
+
+#[test]
+fn auto_leaves_the_flows_of_a_vrf_alone() {
+    let mut host = gateway();
+    host.links.push(link(9, "red", LinkKind::Vrf { table: 500 }));
+    host.links.push(Link { master: Some(9), ..link(10, "red1", LinkKind::Plain) });
+    host.rules.push(Rule { l3mdev: true, protocol: 2, ..Rule::lookup(Family::V4, 1000, 0) });
+    host.rules.sort_by_key(|rule| rule.priority);
+    host.routes.push(route(500, "10.20.0.0/16", 10));
+    does_without(&host, &[INSIDE, LEARNED], &["that comes in by red", "to 10.20.0.0", "vti1", "table 500"]);
+}
+
+#[test]
+fn families_are_judged_apart() {
+    let mut host = gateway();
+    second_interface(&mut host, 10001);
+    let v6 = |table| Rule::lookup(Family::V6, if table == TABLE_MAIN { 32766 } else { table }, table);
+    host.rules.extend([Rule::lookup(Family::V6, 0, 255), v6(220), v6(TABLE_MAIN)]);
+    host.routes.extend([route(220, "::/0", ENS5), route(TABLE_MAIN, "fd00:20::/64", VTI1)]);
+    let plan = planned(&host, Strategy::Auto, None).expect("a plan");
+    let used: Vec<(Family, bool)> = plan.main_first.iter().map(|judged| (judged.family, judged.used)).collect();
+    assert_eq!(used, [(Family::V4, false), (Family::V6, true)]);
+}
+
+#[test]
+fn main_is_read_wholly_only_where_the_proof_needs_it() {
+    let needed = |host: &Snapshot| {
+        let finding = |priority| {
+            let rule = host.rules.iter().find(|rule| rule.priority == priority).expect("the hijacker");
+            crate::core::proof::needs_whole_main(&Fib::new(host), &[rule], &main_first::rule(Family::V4, 219))
+        };
+        finding(220)
+    };
+    let mut host = gateway();
+    host.partial.push(crate::core::model::PartialTable { family: Family::V4, table: TABLE_MAIN });
+    assert!(!needed(&host));
+    second_interface(&mut host, 150);
+    assert!(!needed(&host));
+    host.routes.push(route(220, "172.31.0.0/16", ENS5));
+    assert!(needed(&host));
 }
 
 #[test]

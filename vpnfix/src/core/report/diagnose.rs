@@ -14,7 +14,8 @@ use crate::core::finding::{ControlReport, Cure, Finding, Note, TunnelReport};
 use crate::core::judge::Judge;
 use crate::core::model::{Family, HostFacts, Netns, Snapshot};
 use crate::core::owner::{self, Clues};
-use crate::core::plan::{LeftOut, Plan, Strategy};
+use crate::core::plan::{LeftOut, MainFirst, Plan, Strategy};
+use crate::core::proof::{CounterExample, Proof};
 use crate::core::tunnel::Tunnel;
 
 /// Name of the schema.
@@ -135,6 +136,56 @@ pub struct PlanReport {
     pub satisfied: Vec<String>,
     /// What it does not cure.
     pub left_out: Vec<LeftOut>,
+    /// Whether one rule for all (`main-first`) is harmless here, for each family where the strategy asks for it.
+    pub main_first: Vec<MainFirstReport>,
+}
+
+/// What was found about the strategy `main-first` for one family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MainFirstReport {
+    /// The family.
+    pub family: Family,
+    /// The plan has the rule.
+    pub used: bool,
+    /// It was shown that the rule changes nothing but what the hijackers had led astray.
+    pub proven: bool,
+    /// The order of the rules alone shows it: it holds for any routes that main may get.
+    pub lasting: bool,
+    /// Classes of flows that were walked to show it.
+    pub classes: Option<usize>,
+    /// Why `auto` does not use it, or why it should not have been asked for.
+    pub objection: Option<String>,
+    /// A flow that the rule would lead astray.
+    pub counter_example: Option<CounterExampleReport>,
+}
+
+/// A flow that `main-first` would lead astray.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CounterExampleReport {
+    /// The flow.
+    pub traffic: String,
+    /// What becomes of it now.
+    pub now: String,
+    /// What would without the hijackers.
+    pub without_hijacker: String,
+    /// What would with the rule.
+    pub with_rule: String,
+}
+
+impl From<&MainFirst> for MainFirstReport {
+    fn from(main_first: &MainFirst) -> Self {
+        let MainFirst { family, used, proof, objection } = main_first.clone();
+        let lasting = matches!(proof, Proof::Proven { lasting: true, .. });
+        let (classes, counter_example) = match proof {
+            Proof::Proven { classes, .. } => (Some(classes), None),
+            Proof::Undecided { .. } => (None, None),
+            Proof::Refuted(example) => {
+                let CounterExample { traffic, now, without_hijacker, with_rule, .. } = *example;
+                (None, Some(CounterExampleReport { traffic, now, without_hijacker, with_rule }))
+            }
+        };
+        Self { family, used, proven: classes.is_some(), lasting, classes, objection, counter_example }
+    }
 }
 
 /// One step of a plan, as `ip` commands.
@@ -161,6 +212,7 @@ impl From<&Plan> for PlanReport {
             steps: plan.steps.iter().map(step).collect(),
             satisfied: plan.satisfied.iter().map(ToString::to_string).collect(),
             left_out: plan.left_out.clone(),
+            main_first: plan.main_first.iter().map(MainFirstReport::from).collect(),
         }
     }
 }

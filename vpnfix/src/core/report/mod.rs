@@ -3,6 +3,7 @@
 pub mod cause;
 pub mod diagnose;
 pub mod doctor;
+pub mod explain;
 pub mod fix;
 pub mod trace;
 

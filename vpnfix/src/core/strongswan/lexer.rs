@@ -25,6 +25,8 @@ struct Frame {
     modified: Option<u64>,
     position: usize,
     line: u32,
+    /// Where its last line feed is.
+    last_newline: Option<usize>,
     /// Index of the file that includes it.
     parent: Option<usize>,
 }
@@ -51,8 +53,17 @@ impl<'a, 'f> Lexer<'a, 'f> {
         lexer
     }
 
-    /// The next word, or none at the end of all files.
+    /// The next word, or none at the end of all files. Includes are followed.
     pub(super) fn word(&mut self) -> Result<Option<Word>, Refusal> {
+        self.next_word(true)
+    }
+
+    /// The next word behind a colon, where `include` is a name as any other.
+    pub(super) fn word_of_references(&mut self) -> Result<Option<Word>, Refusal> {
+        self.next_word(false)
+    }
+
+    fn next_word(&mut self, includes: bool) -> Result<Option<Word>, Refusal> {
         while let Some(byte) = self.next_byte() {
             let sign = match byte {
                 b'\t' | b'\r' | b' ' | b'\n' => {
@@ -69,7 +80,7 @@ impl<'a, 'f> Lexer<'a, 'f> {
                 b',' => Word::Comma,
                 b':' if !self.starts_with("::") => Word::Colon,
                 b'"' => return Err(self.refuse(SyntaxError::UnexpectedText)),
-                _ if self.at_include() => {
+                _ if includes && self.at_include() => {
                     self.include()?;
                     continue;
                 }
@@ -141,8 +152,10 @@ impl<'a, 'f> Lexer<'a, 'f> {
         }
     }
 
+    /// To the end of the line; only where none follows in the file does a carriage return end it, too.
     fn skip_comment(&mut self) {
-        while self.peek().is_some_and(|byte| byte != b'\n' && byte != b'\r') {
+        let line_follows = self.frames.last().is_some_and(|frame| Some(frame.position) < frame.last_newline);
+        while self.peek().is_some_and(|byte| byte != b'\n' && (line_follows || byte != b'\r')) {
             self.skip();
         }
     }
@@ -281,7 +294,8 @@ impl<'a, 'f> Lexer<'a, 'f> {
         match text {
             Ok(text) => {
                 self.opened.push(path.clone());
-                Some(Frame { path, text, modified, position: 0, line: 1, parent })
+                let last_newline = text.rfind('\n');
+                Some(Frame { path, text, modified, position: 0, line: 1, last_newline, parent })
             }
             Err(why) => self.leave_out(path, ProblemKind::Unreadable(why)),
         }

@@ -80,11 +80,11 @@ fn parse(lexer: &mut Lexer<'_, '_>) -> Result<Tree, Refusal> {
 fn references(lexer: &mut Lexer<'_, '_>, next: &mut Option<Word>) -> Result<Vec<String>, Refusal> {
     let mut names = Vec::new();
     loop {
-        match lexer.word()? {
+        match lexer.word_of_references()? {
             Some(Word::Name(name)) => names.push(name),
             _ => return Err(lexer.refuse(SyntaxError::UnexpectedSign)),
         }
-        *next = lexer.word()?;
+        *next = lexer.word_of_references()?;
         match next {
             Some(Word::Comma) => {}
             Some(Word::Open) => return Ok(names),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Daemon, Place, Settings};
-use crate::core::model::Snapshot;
+use crate::core::model::{Snapshot, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use crate::core::owner::{Clues, Process, Whereabouts};
 
 /// The state of strongSwan's table in one namespace.
@@ -49,7 +49,7 @@ impl fmt::Display for State {
                 write!(f, "install_routes is off at {place}, but {process} still has routes: a restart is due")
             }
             Self::LeftOver { beside: None } => {
-                write!(f, "no daemon of strongSwan runs in this namespace: this is a left-over of a dead daemon")
+                write!(f, "no daemon of strongSwan runs in this namespace: it would be a left-over of a dead one")
             }
             Self::LeftOver { beside: Some((process, place)) } => write!(
                 f,
@@ -72,7 +72,9 @@ pub fn daemon_of(clues: &Clues, table: u32) -> Option<Settings> {
     // A setting that was changed since leaves the daemon with its former table, its default most likely.
     let configured = daemons.iter().map(|daemon| clues.strongswan.settings(*daemon));
     let default = daemons.iter().map(|daemon| Settings::defaults(*daemon));
-    configured.chain(default).find(|settings| table != 0 && settings.routing_table.value == table)
+    // Routes that are sent to one of the kernel's own tables cannot be told from others' by the table.
+    let own = !matches!(table, 0 | TABLE_DEFAULT | TABLE_MAIN | TABLE_LOCAL);
+    configured.chain(default).find(|settings| own && settings.routing_table.value == table)
 }
 
 /// The state of a daemon's table.

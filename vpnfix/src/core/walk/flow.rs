@@ -10,6 +10,8 @@ pub const LOOPBACK_INDEX: u32 = 1;
 
 /// UDP's IP protocol number.
 const UDP: u8 = 17;
+/// TCP's.
+const TCP: u8 = 6;
 
 /// What a lookup is asked for. The fields are those of the kernel's `struct flowi`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +45,8 @@ pub struct Flow {
 impl From<&Question> for Flow {
     /// The flow that the kernel makes of a question that root asks (`inet_rtm_getroute`, `net/ipv4/route.c`;
     /// `inet6_rtm_getroute`, `net/ipv6/route.c`): IPv4 takes UDP where no protocol is named; a packet that comes in
-    /// belongs to no user, which IPv4 takes for root.
+    /// belongs to no user, which IPv4 takes for root, and IPv4 reads its ports from a packet that has them for UDP and
+    /// TCP alone.
     fn from(question: &Question) -> Self {
         let v4 = Family::of(question.destination) == Family::V4;
         let uid = match (question.input_interface, question.uid) {
@@ -51,6 +54,9 @@ impl From<&Question> for Flow {
             (Some(_), None) => u32::MAX,
             (_, uid) => uid.unwrap_or(0),
         };
+        let protocol = question.ip_protocol.unwrap_or(if v4 { UDP } else { 0 });
+        let has_ports = !v4 || question.input_interface.is_none() || matches!(protocol, UDP | TCP);
+        let port = |port: Option<u16>| port.filter(|_| has_ports).unwrap_or(0);
         Self {
             to: question.destination,
             from: question.source,
@@ -58,9 +64,9 @@ impl From<&Question> for Flow {
             oif: question.output_interface,
             mark: question.mark,
             uid,
-            protocol: question.ip_protocol.unwrap_or(if v4 { UDP } else { 0 }),
-            source_port: question.source_port.unwrap_or(0),
-            destination_port: question.destination_port.unwrap_or(0),
+            protocol,
+            source_port: port(question.source_port),
+            destination_port: port(question.destination_port),
             tos: question.tos,
             flow_label: question.flow_label,
             tunnel_id: 0,

@@ -4,8 +4,13 @@
 //!
 //! Not modelled, because a snapshot cannot know it: neighbour entries (IPv6 passes over a gateway that does not answer
 //! while the host does not forward), which of several nexthops a flow's hash chooses, and the table that holds local and
-//! main together until a namespace gets its first rule of others (`fib_unmerge`).
+//! main together until a namespace gets its first rule of others (`fib_unmerge`). IPv6 makes one route of those by gateways
+//! that have prefix and metric in common; it then tells the preference of the first alone, and leaves out of its lists what
+//! stands between them (`fib6_dump_node`, `net/ipv6/ip6_fib.c`). Nor what comes before the rules: IPv4
+//! refuses to send from addresses that are not its own, drops what fails source validation or comes in where it does not
+//! forward; IPv6 asks the VRF itself for link-local and multicast destinations of its sockets (`l3mdev_link_scope_lookup`).
 
+mod doubt;
 mod fib;
 mod flow;
 mod selector;
@@ -16,29 +21,11 @@ use ipnet::IpNet;
 use super::model::{Family, Nexthop, Route, Rule, RuleAction, Snapshot};
 use fib::Bound;
 
+pub use doubt::Doubt;
 pub use fib::{Fib, Policy};
 pub use flow::{Flow, LOOPBACK_INDEX};
 pub use selector::{Match, Mismatch};
 pub use table::Found;
-
-/// Why something cannot be told from a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Doubt {
-    /// The rule has attributes, by their numbers (`FRA_*`), that this version of vpnfix does not know.
-    UnknownAttributes(Vec<u16>),
-    /// The rule looks at the source address that the route would choose.
-    FindSource,
-    /// The rule names a VRF device: kernels differ in what then matches.
-    VrfSelector,
-    /// The rule's action is unknown.
-    Action(u8),
-    /// The route's type is unknown.
-    RouteKind(u8),
-    /// Several default routes of equal metric: the kernel goes by what it knows of the gateways.
-    EqualDefaults,
-    /// Only a part of this table was read.
-    PartialTable(u32),
-}
 
 /// How a walk ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +158,9 @@ fn run<'p, 'a: 'p>(
     mut told: impl FnMut(&'p Rule, Outcome<'p>),
 ) -> End<'p> {
     let bound = fib.bound(flow);
+    if is_bound_to_nothing(fib, flow) {
+        return End::NoRoute;
+    }
     let mut jump_to = None;
     for rule in policy.rules().iter().copied() {
         if jump_to.is_some_and(|target| rule.priority < target) {
@@ -196,6 +186,12 @@ fn run<'p, 'a: 'p>(
         }
     }
     on_link(flow, bound, End::NoRoute)
+}
+
+/// IPv4 asks no rule for a socket that is bound to a device which is down (`ip_route_output_key_hash_rcu`).
+fn is_bound_to_nothing(fib: &Fib<'_>, flow: &Flow) -> bool {
+    let is_up = |index: u32| fib.link(index).is_none_or(|link| link.up);
+    flow.family() == Family::V4 && flow.iif == LOOPBACK_INDEX && !flow.oif.is_none_or(is_up)
 }
 
 /// A lookup that fails is not the end for an IPv4 flow that is bound to a device outside of VRFs.
@@ -237,8 +233,11 @@ fn step<'p, 'a: 'p>(fib: &Fib<'a>, policy: &Policy<'p>, rule: &'p Rule, flow: &F
 
 fn look_up<'p, 'a: 'p>(fib: &Fib<'a>, rule: &'p Rule, table: u32, flow: &Flow, bound: Bound) -> Step<'p> {
     match table::lookup(fib, table, flow, bound) {
-        Found::Route { route, .. } if suppressed(fib.snapshot(), rule, route) => Step::On(Outcome::Suppressed(route)),
-        Found::Route { route, nexthops } => Step::End(End::Route { rule, table, route, nexthops }),
+        Found::Route { route, nexthops } => match is_suppressed(fib, rule, route, &nexthops) {
+            Some(true) => Step::On(Outcome::Suppressed(route)),
+            Some(false) => Step::End(End::Route { rule, table, route, nexthops }),
+            None => Step::End(End::Undecided { rule, doubt: Doubt::Suppression }),
+        },
         Found::Refused(route) => Step::End(End::RefusedByRoute { rule, route }),
         Found::Thrown(route) => Step::On(Outcome::Thrown(route)),
         Found::Nothing => Step::On(Outcome::NoRoute { table, empty: fib.is_empty(flow.family(), table) }),
@@ -258,17 +257,39 @@ pub fn lookup<'a>(fib: &Fib<'a>, table: u32, flow: &Flow) -> Found<'a> {
     table::lookup(fib, table, flow, fib.bound(flow))
 }
 
+/// Would the rule discard this route? IPv4 compares the group of the first nexthop's device, IPv6 that of the chosen one's;
+/// none where that cannot be told.
+fn is_suppressed(fib: &Fib<'_>, rule: &Rule, route: &Route, choices: &[&Nexthop]) -> Option<bool> {
+    let in_group = |nexthop: &Nexthop| {
+        let link = nexthop.ifindex.and_then(|index| fib.link(index));
+        link.is_some_and(|link| rule.suppress_ifgroup == Some(link.group))
+    };
+    if route.family == Family::V4 {
+        return Some(by_length(rule, route) || route.nexthops.first().is_some_and(in_group));
+    }
+    if fib.may_be_kept_for_another(route, rule.suppress_prefix_length) {
+        return None;
+    }
+    if by_length(rule, route) {
+        return Some(true);
+    }
+    let discarded = choices.iter().filter(|nexthop| in_group(nexthop)).count();
+    (discarded == 0 || discarded == choices.len()).then_some(discarded > 0)
+}
+
+fn by_length(rule: &Rule, route: &Route) -> bool {
+    rule.suppress_prefix_length.is_some_and(|length| u32::from(route.destination.prefix_len()) <= length)
+}
+
 /// Would the rule discard this route (`fib4_rule_suppress`, `fib6_rule_suppress`)? A route that refuses is never
 /// discarded; the group is that of the first nexthop's device.
 #[must_use]
 pub fn suppressed(snapshot: &Snapshot, rule: &Rule, route: &Route) -> bool {
-    let by_length =
-        rule.suppress_prefix_length.is_some_and(|length| u32::from(route.destination.prefix_len()) <= length);
     let by_group = rule.suppress_ifgroup.is_some_and(|group| {
         let device = route.nexthops.first().and_then(|nexthop| nexthop.ifindex);
         device.and_then(|index| snapshot.link(index)).is_some_and(|link| link.group == group)
     });
-    !route.refuses() && (by_length || by_group)
+    !route.refuses() && (by_length(rule, route) || by_group)
 }
 
 /// Could a hit in this table that leaves by this device have been discarded by a rule? True if any rule that looks up

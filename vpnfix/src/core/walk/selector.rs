@@ -102,7 +102,7 @@ fn mismatch(fib: &Fib<'_>, rule: &Rule, flow: &Flow, bound: Bound) -> Option<Mis
             Some(link) => (Some(link.index) != index).then_some(other),
         }
     };
-    device(&rule.iif, rule.iif_detached, Some(flow.iif), Mismatch::InputInterface, Mismatch::InputInterfaceGone)
+    device(&rule.iif, rule.iif_detached, bound.input, Mismatch::InputInterface, Mismatch::InputInterfaceGone)
         .or_else(|| {
             let oif = bound.device;
             device(&rule.oif, rule.oif_detached, oif, Mismatch::OutputInterface, Mismatch::OutputInterfaceGone)

@@ -1,6 +1,37 @@
+//! The walk by hand-made policies. What the kernel itself makes of such is tested in `tests/engine`.
+
+mod actions;
+mod ipv4;
+mod ipv6;
+mod selectors;
+mod vrf;
+
 use super::*;
-use crate::core::fixture::route;
-use crate::core::model::TABLE_MAIN;
+use crate::core::fixture::{link, route};
+use crate::core::model::{DeviceSettings, Link, LinkKind, PartialTable, RouteKind, TABLE_MAIN};
+
+/// Devices 1 (`lo`) to 4 (`d4`), the group of each its index, and these rules and routes.
+fn host(rules: Vec<Rule>, routes: Vec<Route>) -> Snapshot {
+    let device = |index: u32| Link { group: index, ..link(index, &format!("d{index}"), LinkKind::Plain) };
+    let links = vec![link(1, "lo", LinkKind::Loopback), device(2), device(3), device(4)];
+    Snapshot { links, rules, routes, ..Snapshot::default() }
+}
+
+/// The end of a flow's walk, in words.
+fn end_of(snapshot: &Snapshot, flow: &Flow) -> String {
+    let fib = Fib::new(snapshot);
+    match walk(&fib, &fib.policy(flow.family()), flow) {
+        End::Route { table, route, nexthops, .. } => {
+            let devices: Vec<_> = nexthops.iter().filter_map(|nexthop| nexthop.ifindex).collect();
+            format!("{table} {route} {devices:?}")
+        }
+        End::RefusedByRule(rule) => format!("rule {} {:?}", rule.priority, rule.action),
+        End::RefusedByRoute { route, .. } => format!("{route}"),
+        End::AssumedOnLink(device) => format!("on link {device}"),
+        End::NoRoute => "none".into(),
+        End::Undecided { doubt, .. } => format!("{doubt:?}"),
+    }
+}
 
 fn hijacked() -> Snapshot {
     Snapshot {

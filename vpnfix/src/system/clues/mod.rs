@@ -1,5 +1,5 @@
-//! Signs of other programs on the host, for telling who owns a rule or a route. What cannot be read is no sign, and never
-//! an error. All of it is a matter of a few small files: it is read again each second while tracing.
+//! Signs of other programs on the host, for telling who owns a rule or a route. What cannot be read is no sign, and
+//! never an error. All of it is a matter of a few small files: it is read again each second while tracing.
 
 mod names;
 mod paths;

@@ -21,7 +21,8 @@ fn namespace(process: &str, kind: &str) -> io::Result<u64> {
     fs::metadata(format!("/proc/{process}/ns/{kind}")).map(|metadata| metadata.ino())
 }
 
-/// The processes by name, with where they run seen from the namespace `here`, and whether all of the host's could be seen.
+/// The processes by name, with where they run seen from the namespace `here`, and whether all of the host's could be
+/// seen.
 pub(super) fn gather(here: Option<u64>) -> (Vec<Process>, bool) {
     let names = of_all_programs(|signs| signs.processes);
     let boot = fs::read_to_string("/proc/stat").ok().and_then(|stat| boot_time(&stat));

@@ -75,7 +75,8 @@ pub(super) fn cilium_rule(seen: &Seen<'_>, rule: &Rule) -> Option<Candidate> {
         _ => false,
     };
     let of_kernel = rule.protocol == KERNEL && !rule.is_kernel_default() && !rule.l3mdev;
-    (as_made && (of_kernel || rule.table().is_some_and(|table| CILIUM_TABLES.contains(&table)))).then(|| {
+    let own_table = rule.table().is_some_and(|table| CILIUM_TABLES.contains(&table));
+    (as_made && (of_kernel || own_table || seen.link(is_ciliums).is_some())).then(|| {
         let candidate = Candidate::of(Program::Cilium)
             .with(Kind::Number, format!("priority {} is one of Cilium's", rule.priority))
             .with_if(of_kernel, Kind::Shape, "the rule bears the kernel's protocol, as Cilium's do");

@@ -19,7 +19,20 @@ pub(super) fn strongswan_rule(seen: &Seen<'_>, rule: &Rule) -> Option<Candidate>
 }
 
 pub(super) fn charon_nm_rule(seen: &Seen<'_>, rule: &Rule) -> Option<Candidate> {
-    charon_rule(seen, rule, Program::CharonNm)
+    let candidate = charon_rule(seen, rule, Program::CharonNm)?;
+    Some(with_nm_device(candidate, seen.table_device(rule.table()?, is_charon_nms)))
+}
+
+/// charon-nm names its XFRM interfaces so.
+fn is_charon_nms(link: &Link) -> bool {
+    link.name.starts_with("nm-xfrm-")
+}
+
+fn with_nm_device(candidate: Candidate, device: Option<&Link>) -> Candidate {
+    match device {
+        Some(link) => candidate.with(Kind::Host, format!("{} is a device of charon-nm by its name", link.name)),
+        None => candidate,
+    }
 }
 
 /// strongSwan's default is `220: from all lookup 220`, without a protocol, and in the table routes of protocol static
@@ -92,12 +105,8 @@ pub(super) fn strongswan_route(seen: &Seen<'_>, route: &Route) -> Option<Candida
 }
 
 pub(super) fn charon_nm_route(seen: &Seen<'_>, route: &Route) -> Option<Candidate> {
-    let named = |link: &&Link| link.name.starts_with("nm-xfrm-");
     let candidate = charon_route(seen, route, Program::CharonNm)?;
-    Some(match seen.device(route).filter(named) {
-        Some(link) => candidate.with(Kind::Host, format!("{} is a device of charon-nm by its name", link.name)),
-        None => candidate,
-    })
+    Some(with_nm_device(candidate, seen.device(route).filter(|link| is_charon_nms(link))))
 }
 
 fn charon_route(seen: &Seen<'_>, route: &Route, program: Program) -> Option<Candidate> {

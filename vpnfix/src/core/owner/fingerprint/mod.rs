@@ -1,5 +1,5 @@
-//! How each program's rules and routes look. Each function names its program as a candidate if anything of it fits; signs
-//! on the host are added to all of them alike.
+//! How each program's rules and routes look. Each function names its program as a candidate if anything of it fits;
+//! signs on the host are added to all of them alike.
 
 mod cloud;
 mod container;

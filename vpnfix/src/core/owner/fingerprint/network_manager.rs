@@ -1,5 +1,5 @@
-//! The programs that configure interfaces: systemd-networkd and NetworkManager. They share protocol numbers with others,
-//! so that they are likely only where they are seen to run.
+//! The programs that configure interfaces: systemd-networkd and NetworkManager. They share protocol numbers with
+//! others, so that they are likely only where they are seen to run.
 
 use super::{Candidate, Kind, Program, Route, Rule, Seen};
 use crate::core::model::TABLE_LOCAL;
@@ -18,8 +18,8 @@ pub(super) fn networkd_rule(_: &Seen<'_>, rule: &Rule) -> Option<Candidate> {
     (rule.protocol == STATIC).then(|| Candidate::of(Program::Networkd).with(Kind::Number, number))
 }
 
-/// What `wireguard.ip4-auto-default-route` adds (`nm-device-wireguard.c`): the same two rules as wg-quick's, with a mark
-/// and a table made from the profile's UUID. Rules of profiles bear no sign of their own.
+/// What `wireguard.ip4-auto-default-route` adds (`nm-device-wireguard.c`): the same two rules as wg-quick's, with a
+/// mark and a table made from the profile's UUID. Rules of profiles bear no sign of their own.
 pub(super) fn network_manager_rule(seen: &Seen<'_>, rule: &Rule) -> Option<Candidate> {
     let table = Seen::marked_away(rule).or_else(|| seen.companion(rule)?.table())?;
     seen.table_device(table, |link| is_kind(link, "wireguard"))?;

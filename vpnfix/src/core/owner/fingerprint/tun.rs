@@ -57,11 +57,11 @@ fn is_proxys(seen: &Seen<'_>, rule: &Rule) -> bool {
 pub(super) fn proxy_route(seen: &Seen<'_>, route: &Route) -> Option<Candidate> {
     let device = seen.device(route).filter(|link| is_kind(link, "tun"))?;
     let candidate = super::by_rule(seen, route, Program::TunProxy, proxy_rule)?;
-    Some(candidate.with(Kind::Told, format!("{} is a TUN device", device.name)))
+    Some(candidate.with(Kind::Host, format!("{} is a TUN device", device.name)))
 }
 
-/// `redirect-gateway def1`: `0.0.0.0/1` and `128.0.0.0/1` by the tunnel (openvpn(8)). Routes that a server pushes leave by
-/// the tunnel, too.
+/// `redirect-gateway def1`: `0.0.0.0/1` and `128.0.0.0/1` by the tunnel (openvpn(8)). Routes that a server pushes leave
+/// by the tunnel, too.
 pub(super) fn openvpn_route(seen: &Seen<'_>, route: &Route) -> Option<Candidate> {
     let device = seen.device(route).filter(|link| is_kind(link, "tun") && route.table == TABLE_MAIN)?;
     let candidate = Candidate::of(Program::OpenVpn);

@@ -28,7 +28,10 @@ const BOOT: u8 = 3;
 pub(super) fn tailscale_rule(_: &Seen<'_>, rule: &Rule) -> Option<Candidate> {
     let offset =
         TAILSCALE_BASES.iter().find_map(|base| rule.priority.checked_sub(*base).filter(|offset| *offset < 100));
-    let marked = |action| Rule { mark: Some(TAILSCALE_MARK), action, ..plain(rule, 0) };
+    // Older versions give the mark without a mask.
+    let whole = Mark { mask: u32::MAX, ..TAILSCALE_MARK };
+    let mark = rule.mark.filter(|mark| [TAILSCALE_MARK, whole].contains(mark)).or(Some(TAILSCALE_MARK));
+    let marked = |action| Rule { mark, action, ..plain(rule, 0) };
     let shape = match offset {
         Some(10) => Some(marked(RuleAction::Lookup(TABLE_MAIN))),
         Some(30) => Some(marked(RuleAction::Lookup(TABLE_DEFAULT))),
@@ -51,8 +54,8 @@ pub(super) fn tailscale_route(seen: &Seen<'_>, route: &Route) -> Option<Candidat
     table_route(seen, route, Program::Tailscale, tailscale_rule, TAILSCALE_TABLE, device)
 }
 
-/// `105: from all lookup main suppress_prefixlength 0` and `110: not from all fwmark 0x1bd00 lookup 7120`. The first is a
-/// trick that many use: its priority counts for little alone.
+/// `105: from all lookup main suppress_prefixlength 0` and `110: not from all fwmark 0x1bd00 lookup 7120`. The first is
+/// a trick that many use: its priority counts for little alone.
 pub(super) fn netbird_rule(seen: &Seen<'_>, rule: &Rule) -> Option<Candidate> {
     let own = |rule: &Rule| {
         let mark = Some(Mark { value: NETBIRD_MARK, mask: u32::MAX });
@@ -114,8 +117,9 @@ fn table_route(
     Some(candidate.unwrap_or_else(|| Candidate::of(program)).with(Kind::Shape, name))
 }
 
-/// `not from all fwmark 51820 lookup 51820` and `from all lookup main suppress_prefixlength 0`, both without a priority:
-/// the kernel puts them before the first rule that is not its own, at 218 and 219 where strongSwan's 220 stands.
+/// `not from all fwmark 51820 lookup 51820` and `from all lookup main suppress_prefixlength 0`, both without a
+/// priority: the kernel puts them before the first rule that is not its own, at 218 and 219 where strongSwan's 220
+/// stands.
 pub(super) fn wg_quick_rule(seen: &Seen<'_>, rule: &Rule) -> Option<Candidate> {
     let candidate = Candidate::of(Program::WgQuick);
     if let Some(table) = Seen::marked_away(rule) {
@@ -136,7 +140,7 @@ fn with_table(candidate: Candidate, table: u32) -> Candidate {
 fn with_device(seen: &Seen<'_>, candidate: Candidate, table: u32) -> Candidate {
     match seen.table_device(table, |link| is_kind(link, "wireguard")) {
         Some(link) => {
-            candidate.with(Kind::Told, format!("the table's routes leave by the WireGuard device {}", link.name))
+            candidate.with(Kind::Host, format!("the table's routes leave by the WireGuard device {}", link.name))
         }
         None => candidate,
     }

@@ -1,0 +1,69 @@
+//! Whether one rule for all, main before the hijackers, may stand.
+
+use super::places::Places;
+use super::{Situation, hijackers, own_rule};
+use crate::core::control;
+use crate::core::destination::{Class, may_steer};
+use crate::core::finding::Finding;
+use crate::core::model::{Family, Rule};
+use crate::core::proof::{self, Proof};
+use crate::core::walk::Fib;
+
+/// What was found about `main-first` for one family, where the strategy asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MainFirst {
+    /// The family.
+    pub family: Family,
+    /// The plan has the rule.
+    pub used: bool,
+    /// Whether it changes nothing but what the hijackers had led astray.
+    pub proof: Proof,
+    /// Why `auto` does not use it, in words. With the strategy `main-first` it is used all the same: then this is a
+    /// warning.
+    pub objection: Option<String>,
+}
+
+/// The rule: main decides, but for its default route.
+pub(super) fn rule(family: Family, priority: u32) -> Rule {
+    Rule { suppress_prefix_length: Some(0), ..own_rule(family, priority) }
+}
+
+/// Judges the rule; `forced` uses it whatever comes of that.
+pub(super) fn consider(situation: Situation<'_>, of_family: &[&Rule], rule: &Rule, forced: bool) -> MainFirst {
+    let proof = proof::prove_main_first(situation.fib, of_family, rule);
+    let objection = match &proof {
+        Proof::Refuted(example) => Some(example.sentence.clone()),
+        Proof::Undecided { why } => Some(format!("it cannot be shown to be harmless: {why}")),
+        Proof::Proven { .. } => would_steer(situation, rule.family).or_else(|| would_draw(situation, rule)),
+    };
+    MainFirst { family: rule.family, used: forced || objection.is_none(), proof, objection }
+}
+
+/// Main's own routes may lead into a tunnel what is never steered there.
+fn would_steer(situation: Situation<'_>, family: Family) -> Option<String> {
+    let shared = situation.destinations.iter().find(|destination| {
+        Family::of(destination.address) == family && destination.class != Class::Default && !may_steer(destination)
+    })?;
+    Some(format!("it would steer {}, which is shared with cloud services", shared.prefix))
+}
+
+fn would_draw(situation: Situation<'_>, rule: &Rule) -> Option<String> {
+    let Situation { fib, tunnels, findings, controls, .. } = situation;
+    let hijackers = hijackers(fib.snapshot(), findings);
+    let drawn = control::drawn_into_tunnel(fib, tunnels, &hijackers, controls, std::slice::from_ref(rule));
+    let control = drawn.first()?;
+    Some(format!("it would draw {} ({}) into a tunnel", control.name, control.question.destination))
+}
+
+/// Does a plan of the strategy `auto` or `main-first` for these findings need all of main's routes? If not, those by the
+/// tunnels' devices are enough. `priority` is the one asked for, if any.
+#[must_use]
+pub fn needs_whole_main(fib: &Fib<'_>, findings: &[Finding], priority: Option<u32>) -> bool {
+    let all = hijackers(fib.snapshot(), findings);
+    Family::ALL.into_iter().any(|family| {
+        let of_family: Vec<&Rule> = all.iter().filter(|rule| rule.family == family).collect();
+        let Some(first) = of_family.first() else { return false };
+        let place = Places { snapshot: fib.snapshot(), hijacker: first, asked: priority }.latest_alone();
+        place.is_ok_and(|priority| proof::needs_whole_main(fib, &of_family, &rule(family, priority)))
+    })
+}
