@@ -29,7 +29,7 @@ fn two_tunnels(local: &str, inside: &str) -> Snapshot {
 }
 
 #[track_caller]
-fn only<'a>(judgement: &'a Judgement, reason: Reason) -> &'a Finding {
+fn only(judgement: &Judgement, reason: Reason) -> &Finding {
     let reasons: Vec<Reason> = judgement.findings.iter().map(|finding| finding.reason).collect();
     assert_eq!(reasons, [reason], "{judgement:#?}");
     &judgement.findings[0]
