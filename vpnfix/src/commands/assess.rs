@@ -11,10 +11,14 @@ use crate::core::judge::{self, Asked, Case, Judgement};
 use crate::core::model::{Answer, Netns, Question, Rule, Snapshot};
 use crate::core::owner::Clues;
 use crate::core::plan::{self, Situation};
+use crate::core::sample::Classes;
 use crate::core::tunnel::{self, NoSuchDevice, Tunnel};
 use crate::core::walk::Fib;
 use crate::system::netlink::{Netlink, NetlinkError, QueryThread};
 use crate::system::{clues, host, namespace};
+
+/// Of a table with more routes than this, judging reads only those through tunnels.
+const WHOLE_TABLE: usize = 20_000;
 
 /// The ways to the kernel's routing, opened in the namespace asked for.
 pub struct Access {
@@ -80,6 +84,21 @@ impl Host {
         Self::of(snapshot, settings, only).map_err(|error| Failure::of("find the tunnels", &error))
     }
 
+    /// The same, but of a large table only the routes through tunnels: enough to judge by, and hardly slower for the rest of
+    /// the routes.
+    ///
+    /// # Errors
+    /// Netlink, or a device named that is not there.
+    pub async fn read_for_judging(access: &Access, settings: &Settings, only: &[IpNet]) -> Result<Self, Failure> {
+        let failed = |error: NetlinkError| netlink_failure("read the host's routing", &error);
+        let mut snapshot = access.netlink.outline(access.netns.clone()).await.map_err(failed)?;
+        let tunnels =
+            tunnel::tunnels(&snapshot, &settings.tunnels).map_err(|error| Failure::of("find the tunnels", &error))?;
+        let devices: Vec<u32> = tunnels.iter().map(|tunnel| tunnel.ifindex).collect();
+        access.netlink.fill_through(&mut snapshot, &devices, WHOLE_TABLE).await.map_err(failed)?;
+        Self::of(snapshot, settings, only).map_err(|error| Failure::of("find the tunnels", &error))
+    }
+
     /// The same later on: nothing if a device named is not there now.
     ///
     /// # Errors
@@ -116,21 +135,28 @@ impl Host {
         Err(Failure::unable(message).hint("name the device with --tunnel DEV"))
     }
 
-    /// Asks the kernel about every destination and judges its answers.
+    /// Asks the kernel about the destinations, of very many about a sample and every boundary, and judges its answers.
     ///
     /// # Errors
     /// Netlink.
     pub fn judge(&self, access: &Access) -> Result<Judgement, Failure> {
         let fib = Fib::new(&self.snapshot);
         let case = Case { fib: &fib, tunnels: &self.tunnels, destinations: &self.destinations, clues: &self.clues };
-        let mut asked = judge::questions(&self.destinations);
+        let classes = Classes::of(&fib, &self.destinations);
+        let first = classes.first(&self.destinations);
+        let mut asked = judge::questions(&self.destinations, &first);
         asked.extend(judge::further_questions(case));
-        let answers = self.ask(access, &asked)?;
+        let mut answers = ask_all(access, &asked)?;
+        let judgement = judge::judge(case, &asked, &answers);
+        let answered: Vec<Option<bool>> =
+            judgement.right.iter().zip(&first).map(|(right, asked)| asked.then_some(*right)).collect();
+        let more = judge::questions(&self.destinations, &classes.further(&answered));
+        if more.is_empty() {
+            return Ok(judgement);
+        }
+        answers.extend(ask_all(access, &more)?);
+        asked.extend(more);
         Ok(judge::judge(case, &asked, &answers))
-    }
-
-    fn ask(&self, access: &Access, asked: &[Asked]) -> Result<Vec<Answer>, Failure> {
-        ask(access, asked.iter().map(|asked| asked.question.clone()).collect())
     }
 
     /// The control targets, with the kernel's answers about them.
@@ -191,6 +217,10 @@ impl Controls {
 /// Netlink.
 pub fn ask_controls(access: &Access, targets: &[Control]) -> Result<Vec<Answer>, Failure> {
     ask(access, targets.iter().map(|control| control.question.clone()).collect())
+}
+
+fn ask_all(access: &Access, asked: &[Asked]) -> Result<Vec<Answer>, Failure> {
+    ask(access, asked.iter().map(|asked| asked.question.clone()).collect())
 }
 
 fn ask(access: &Access, questions: Vec<Question>) -> Result<Vec<Answer>, Failure> {

@@ -5,6 +5,7 @@ use super::cli::DiagnoseArgs;
 use super::failure::Failure;
 use super::settings::Settings;
 use crate::core::finding::{Note, NoteId};
+use crate::core::judge::Judgement;
 use crate::core::plan::{self, Strategy};
 use crate::core::report::Outcome;
 use crate::core::report::diagnose::{DiagnoseReport, Parts};
@@ -27,8 +28,12 @@ pub fn run(settings: &Settings, args: &DiagnoseArgs) -> Result<Outcome, Failure>
 /// The host's routing cannot be read.
 pub fn report(settings: &Settings, args: &DiagnoseArgs) -> Result<DiagnoseReport, Failure> {
     in_namespace(settings, async |access| {
-        let host = Host::read(&access, settings, &args.to).await?;
+        let mut host = Host::read_for_judging(&access, settings, &args.to).await?;
         let mut judgement = host.judge(&access)?;
+        if !host.snapshot.partial.is_empty() && needs_all_routes(&host, &judgement) {
+            host = Host::read(&access, settings, &args.to).await?;
+            judgement = host.judge(&access)?;
+        }
         let controls = host.controls(&access, &judgement.findings)?;
         let fib = Fib::new(&host.snapshot);
         let plan = plan::plan(host.situation(&fib, &judgement.findings, &controls), Strategy::Auto, None);
@@ -52,4 +57,9 @@ pub fn report(settings: &Settings, args: &DiagnoseArgs) -> Result<DiagnoseReport
             plan: plan.as_ref(),
         }))
     })
+}
+
+/// Whether a rule for all would do no harm hangs on the rest of main's routes, on some hosts.
+fn needs_all_routes(host: &Host, judgement: &Judgement) -> bool {
+    plan::needs_whole_main(&Fib::new(&host.snapshot), &judgement.findings, None)
 }

@@ -8,7 +8,7 @@ use prefix_trie::joint::JointPrefixMap;
 
 use super::model::{Family, Route, RouteKind, TABLE_LOCAL};
 use super::tunnel::{Inside, Tunnel};
-use super::walk::{self, Fib, Flow, Found};
+use super::walk::{self, Doubt, Fib, Flow, Found};
 
 /// A prefix whose traffic should go through a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,12 +114,22 @@ fn routed_destination(fib: &Fib<'_>, tunnels: &HashMap<u32, &Tunnel>, route: &Ro
     })
 }
 
-/// An address of a route's prefix for which the table chooses this route.
+/// An address of a route's prefix for which the table chooses this route, as far as the table is known.
 fn chosen_sample(fib: &Fib<'_>, route: &Route) -> Option<IpAddr> {
     samples(route.destination).find(|address| {
-        let found = walk::lookup(fib, route.table, &Flow::plain(*address));
-        !fib.is_own(*address) && matches!(found, Found::Route { route: best, .. } if best == route)
+        let chosen = match walk::lookup(fib, route.table, &Flow::plain(*address)) {
+            Found::Route { route: best, .. } => best == route,
+            Found::Unknown(Doubt::PartialTable(_)) => is_best_known(fib, route, *address),
+            _ => false,
+        };
+        chosen && !fib.is_own(*address)
     })
+}
+
+/// Of the routes that are known of a table, has none a longer prefix for the address, or a smaller metric?
+fn is_best_known(fib: &Fib<'_>, route: &Route, address: IpAddr) -> bool {
+    let longest = fib.covering(route.table, IpNet::from(address)).into_iter().next().unwrap_or_default();
+    longest.into_iter().min_by_key(|other| other.metric) == Some(route)
 }
 
 /// A default route whose two halves lie elsewhere (`0.0.0.0/1` and `128.0.0.0/1`) is never chosen, and yet everything

@@ -1,21 +1,25 @@
 //! The plan: which rules to add, where, and why.
 
+use std::collections::HashSet;
+
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::control::{self, Control};
+use super::control::Control;
 use super::destination::{Class, Destination, may_steer};
 use super::finding::{Finding, Reason};
 use super::model::{Family, Rule, Snapshot, TABLE_MAIN};
 use super::owner::VPNFIX_PROTOCOL;
 use super::tunnel::Tunnel;
-use super::walk::{self, Fib, Flow};
+use super::walk::Fib;
 use places::Places;
+use planner::Planner;
 
 mod main_first;
 mod places;
+mod planner;
 
 pub use main_first::{MainFirst, needs_whole_main};
 
@@ -144,7 +148,7 @@ pub struct Situation<'a> {
 /// they decide wrongly, no rule cures.
 #[must_use]
 pub fn hijackers(snapshot: &Snapshot, findings: &[Finding]) -> Vec<Rule> {
-    let named: Vec<&Rule> = findings
+    let named: HashSet<&Rule> = findings
         .iter()
         .filter(|finding| is_curable(snapshot, finding))
         .filter_map(|finding| rule_of(snapshot, finding))
@@ -177,102 +181,27 @@ fn is_meant(rule: &Rule, finding: &Finding) -> bool {
     rule.to.is_some_and(|to| finding.prefix.contains(&to))
 }
 
-/// Makes the plan that cures the findings as far as policy rules can.
+/// Makes the plan that cures the findings as far as policy rules can. It takes time linear in destinations, findings,
+/// rules and controls, unless controls lie in the destinations.
 ///
 /// # Errors
 /// No priority for the rules.
 pub fn plan(situation: Situation<'_>, strategy: Strategy, priority: Option<u32>) -> Result<Plan, PlanError> {
-    let mut plan = Plan {
-        strategy,
-        steps: Vec::new(),
-        satisfied: Vec::new(),
-        repairs: Vec::new(),
-        left_out: Vec::new(),
-        main_first: Vec::new(),
-    };
     let hijackers = hijackers(situation.fib.snapshot(), situation.findings);
+    let mut planner = Planner::new(situation, &hijackers, strategy);
     for family in Family::ALL {
         let of_family: Vec<&Rule> = hijackers.iter().filter(|rule| rule.family == family).collect();
         if let Some(first) = of_family.first() {
             let places = Places { snapshot: situation.fib.snapshot(), hijacker: first, asked: priority };
-            plan_family(situation, strategy, &of_family, places, &mut plan)?;
+            planner.family(&of_family, places)?;
         }
     }
+    planner.leave_out_incurable();
+    let mut plan = planner.plan;
     // A wider rule comes before the narrower ones of its priority: after them the kernel takes it for the same
     // (`rule_exists`, `net/core/fib_rules.c`).
     plan.steps.sort_by_key(|step| (step.rule.family, step.rule.priority, step.rule.to.is_some()));
-    leave_out_incurable(situation, &mut plan);
     Ok(plan)
-}
-
-fn plan_family(
-    situation: Situation<'_>,
-    strategy: Strategy,
-    hijackers: &[&Rule],
-    places: Places<'_>,
-    plan: &mut Plan,
-) -> Result<(), PlanError> {
-    let family = places.hijacker.family;
-    let wrong = wrong_destinations(situation, family);
-    let inside = wrong.iter().filter(|(_, destination)| destination.class == Class::Inside);
-    let routed = wrong.iter().filter(|(_, destination)| destination.class != Class::Inside);
-    let alone = match strategy {
-        Strategy::Inside | Strategy::Prefixes => None,
-        Strategy::MainFirst => Some(places.latest_alone()?),
-        Strategy::Auto => places.latest_alone().ok(),
-    };
-    let rule = alone.map(|priority| main_first::rule(family, priority));
-    let judged =
-        rule.as_ref().map(|rule| main_first::consider(situation, hijackers, rule, strategy == Strategy::MainFirst));
-    let main_first = rule.filter(|_| judged.as_ref().is_some_and(|judged| judged.used));
-    plan.main_first.extend(judged);
-    let is_main_first = main_first.is_some();
-    if let Some(rule) = main_first {
-        add(situation, rule, format!("main decides before `{}`, but for its default route", places.hijacker), plan);
-        plan.repairs.extend(wrong.iter().map(|(index, _)| *index));
-    }
-    if matches!(strategy, Strategy::Auto | Strategy::Inside) {
-        let at = places.inside()?;
-        for (index, destination) in inside.clone() {
-            place(situation, *index, inside_rule(destination, at), "inside prefix", plan);
-        }
-    }
-    match strategy {
-        _ if is_main_first => {}
-        Strategy::Inside => {
-            let why = "strategy inside repairs the tunnels' inside prefixes alone";
-            plan.left_out.extend(routed.map(|(_, left)| LeftOut { prefix: left.prefix, why: why.into() }));
-        }
-        Strategy::Auto => {
-            for (index, destination) in routed {
-                place(situation, *index, prefix_rule(destination, places.latest()?), "prefix", plan);
-            }
-        }
-        Strategy::Prefixes | Strategy::MainFirst => {
-            for (index, destination) in &wrong {
-                place(situation, *index, prefix_rule(destination, places.latest()?), "prefix", plan);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The destinations of a family that a rule hijacks.
-fn wrong_destinations<'a>(situation: Situation<'a>, family: Family) -> Vec<(usize, &'a Destination)> {
-    situation
-        .destinations
-        .iter()
-        .enumerate()
-        .filter(|(_, destination)| {
-            Family::of(destination.address) == family
-                && destination.table == TABLE_MAIN
-                && may_steer(destination)
-                && situation.findings.iter().any(|finding| {
-                    is_of(situation.fib.snapshot(), finding, destination)
-                        && is_curable(situation.fib.snapshot(), finding)
-                })
-        })
-        .collect()
 }
 
 /// Is this finding about this destination?
@@ -294,64 +223,6 @@ fn inside_rule(destination: &Destination, priority: u32) -> Rule {
 
 fn prefix_rule(destination: &Destination, priority: u32) -> Rule {
     Rule { suppress_prefix_length: Some(0), ..inside_rule(destination, priority) }
-}
-
-/// Adds a rule for one destination, unless it would draw a control target into a tunnel.
-fn place(situation: Situation<'_>, index: usize, rule: Rule, what: &str, plan: &mut Plan) {
-    let Some(destination) = situation.destinations.get(index) else { return };
-    if let Some(why) = objection(situation, destination, &rule) {
-        plan.left_out.push(LeftOut { prefix: destination.prefix, why });
-        return;
-    }
-    let names: Vec<String> =
-        destination.tunnels.iter().map(|index| situation.fib.snapshot().device_name(*index)).collect();
-    add(situation, rule, format!("{what} {} belongs to {}", destination.prefix, names.join(" and ")), plan);
-    if !plan.repairs.contains(&index) {
-        plan.repairs.push(index);
-    }
-}
-
-/// Why a rule for a destination would not do, or would do harm.
-fn objection(situation: Situation<'_>, destination: &Destination, rule: &Rule) -> Option<String> {
-    let Situation { fib, tunnels, findings, controls, .. } = situation;
-    let rules = std::slice::from_ref(rule);
-    let drawn = control::drawn_into_tunnel(fib, tunnels, &hijackers(fib.snapshot(), findings), controls, rules);
-    if let Some(control) = drawn.first() {
-        return Some(format!("it would draw {} ({}) into the tunnel", control.name, control.question.destination));
-    }
-    let flow = Flow::plain(destination.address);
-    let end = walk::walk(fib, &fib.policy(flow.family()).with(rules), &flow);
-    let arrives = destination.tunnels.iter().any(|tunnel| end.leaves_by(*tunnel));
-    let told = arrives || end.is_undecided();
-    (!told).then(|| "table main itself leads elsewhere, so no rule into it helps".into())
-}
-
-/// Adds a step, unless a rule of the same effect stands where the step's would, or anywhere before the hijacker.
-fn add(situation: Situation<'_>, rule: Rule, why: String, plan: &mut Plan) {
-    let existing = situation
-        .fib
-        .snapshot()
-        .rules_of(rule.family)
-        .find(|other| other.same_effect_anywhere(&rule) && other.priority <= rule.priority);
-    match existing {
-        Some(existing) => plan.satisfied.push(existing.clone()),
-        // Two tunnels with the same inside prefix need it once.
-        None if plan.steps.iter().any(|step| step.rule == rule) => {}
-        None => plan.steps.push(Step { rule, why }),
-    }
-}
-
-/// Says of each destination with a finding that the plan does not repair why it does not.
-fn leave_out_incurable(situation: Situation<'_>, plan: &mut Plan) {
-    for (index, destination) in situation.destinations.iter().enumerate() {
-        let finding = situation.findings.iter().find(|finding| is_of(situation.fib.snapshot(), finding, destination));
-        let Some(finding) = finding.filter(|_| !plan.repairs.contains(&index)) else { continue };
-        if plan.left_out.iter().any(|left| left.prefix == finding.prefix) {
-            continue;
-        }
-        let why = why_not(situation.fib.snapshot(), finding, destination);
-        plan.left_out.push(LeftOut { prefix: finding.prefix, why: why.into() });
-    }
 }
 
 fn why_not(snapshot: &Snapshot, finding: &Finding, destination: &Destination) -> &'static str {

@@ -34,7 +34,7 @@ pub(crate) fn diagnose<E>(
     let tunnels = tunnel::tunnels(&snapshot, &signs.tunnels).unwrap();
     let destinations = destination::destinations(&fib, &tunnels);
     let case = Case { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &clues };
-    let mut asked = judge::questions(&destinations);
+    let mut asked = judge::questions(&destinations, &vec![true; destinations.len()]);
     asked.extend(judge::further_questions(case));
     let answers = ask(asked.iter().map(|asked| asked.question.clone()).collect())?;
     let mut judgement = judge::judge(case, &asked, &answers);

@@ -36,7 +36,7 @@ pub fn after_charon() -> Snapshot {
     let broadcast = |destination, device| Route { kind: RouteKind::Broadcast, ..own(destination, device) };
     let rule = Rule::lookup;
     Snapshot {
-        host: HostFacts { kernel: "6.1.0-56-amd64".into(), hostname: "gateway".into() },
+        host: HostFacts { kernel: "6.1.0-56-amd64".into(), hostname: "gateway".into(), vendor: None },
         netns: Netns::default(),
         links: vec![
             link(LO, "lo", LinkKind::Loopback),
@@ -122,7 +122,7 @@ pub fn explained_or_not(snapshot: &Snapshot, question: &Question, given: Option<
         Case { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &clues, question, answer: given };
     let mut report = explain(case);
     if report.verdict == PacketVerdict::Wrong {
-        let asked = questions(&destinations);
+        let asked = questions(&destinations, &vec![true; destinations.len()]);
         let answers: Vec<Answer> = asked.iter().map(|asked| answer(snapshot, &asked.question)).collect();
         let judged = Judged { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &clues };
         let findings = judge(judged, &asked, &answers).findings;

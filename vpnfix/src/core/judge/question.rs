@@ -51,11 +51,11 @@ pub(super) const TCP: u8 = 6;
 /// BGP's TCP port (RFC 4271).
 pub(super) const BGP_PORT: u16 = 179;
 
-/// Every question to ask about the destinations (design §4).
+/// Every question to ask about those of the destinations that are chosen.
 #[must_use]
-pub fn questions(destinations: &[Destination]) -> Vec<Asked> {
-    let all = destinations.iter().enumerate();
-    all.flat_map(|(index, destination)| {
+pub fn questions(destinations: &[Destination], chosen: &[bool]) -> Vec<Asked> {
+    let all = destinations.iter().enumerate().zip(chosen).filter(|(_, chosen)| **chosen);
+    all.flat_map(|((index, destination), _)| {
         let about = move |(variant, question)| Asked { subject: Subject::Destination { index, variant }, question };
         variants(destination).into_iter().map(about)
     })

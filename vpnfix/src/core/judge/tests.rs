@@ -20,7 +20,7 @@ fn judged_with(snapshot: &Snapshot, change: impl Fn(Variant, Answer) -> Answer) 
     let destinations = destinations(&fib, &tunnels);
     let clues = Clues::default();
     let case = Case { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &clues };
-    let mut asked = questions(&destinations);
+    let mut asked = questions(&destinations, &vec![true; destinations.len()]);
     asked.extend(further_questions(case));
     let answers: Vec<Answer> = asked
         .iter()

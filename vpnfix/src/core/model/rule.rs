@@ -217,8 +217,13 @@ impl Rule {
     /// Has the same effect as `other`, but for where it stands: all but protocol and priority is equal.
     #[must_use]
     pub fn same_effect_anywhere(&self, other: &Self) -> bool {
-        let normal = |rule: &Self| Self { protocol: 0, priority: 0, ..rule.clone() };
-        normal(self) == normal(other)
+        self.effect() == other.effect()
+    }
+
+    /// The rule without what says who made it and where it stands: equal for rules of the same effect.
+    #[must_use]
+    pub fn effect(&self) -> Self {
+        Self { protocol: 0, priority: 0, ..self.clone() }
     }
 
     /// Is it one of the three that every namespace starts with?

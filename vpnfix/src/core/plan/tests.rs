@@ -24,7 +24,7 @@ fn planned_beside(
     let tunnels = tunnels(snapshot, &[]).expect("no device is named");
     let fib = Fib::new(snapshot);
     let destinations = destinations(&fib, &tunnels);
-    let asked = questions(&destinations);
+    let asked = questions(&destinations, &vec![true; destinations.len()]);
     let answers: Vec<_> = asked.iter().map(|asked| answer(snapshot, &asked.question)).collect();
     let case = Case { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &Clues::default() };
     let findings = judge(case, &asked, &answers).findings;

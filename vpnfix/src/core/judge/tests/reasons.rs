@@ -176,7 +176,7 @@ fn what_was_not_asked_is_judged_by_the_engine() {
         let fib = Fib::new(&host);
         let destinations = destinations(&fib, &tunnels);
         let case = Case { fib: &fib, tunnels: &tunnels, destinations: &destinations, clues: &Clues::default() };
-        let asked: Vec<Asked> = questions(&destinations)
+        let asked: Vec<Asked> = questions(&destinations, &vec![true; destinations.len()])
             .into_iter()
             .filter(|asked| matches!(asked.subject, Subject::Destination { index: 0, .. }))
             .collect();

@@ -1,0 +1,207 @@
+//! A plan in the making.
+
+use std::collections::{HashMap, HashSet};
+
+use ipnet::IpNet;
+use prefix_trie::joint::JointPrefixMap;
+
+use super::places::Places;
+use super::{
+    LeftOut, Plan, PlanError, Situation, Step, Strategy, inside_rule, is_curable, main_first, prefix_rule, why_not,
+};
+use crate::core::control::{self, Control};
+use crate::core::destination::{Class, Destination, may_steer};
+use crate::core::finding::Finding;
+use crate::core::model::{Family, Rule, TABLE_MAIN};
+use crate::core::walk::{self, Flow};
+
+/// What a finding is about: prefix, table and name of the first tunnel.
+type About<'a> = (IpNet, u32, &'a str);
+
+/// A plan in the making, with what it looks up by.
+pub(super) struct Planner<'a> {
+    pub(super) plan: Plan,
+    situation: Situation<'a>,
+    hijackers: &'a [Rule],
+    findings: HashMap<About<'a>, Vec<&'a Finding>>,
+    /// Controls by their address: a rule for a destination moves no others.
+    controls: JointPrefixMap<IpNet, Vec<&'a Control>>,
+    /// The host's rules by their effect, wherever they stand.
+    standing: HashMap<Rule, Vec<&'a Rule>>,
+    planned: HashSet<Rule>,
+    repaired: HashSet<usize>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(situation: Situation<'a>, hijackers: &'a [Rule], strategy: Strategy) -> Self {
+        let mut findings: HashMap<About<'a>, Vec<&'a Finding>> = HashMap::new();
+        for finding in situation.findings {
+            let about = (finding.prefix, finding.expected.table, finding.tunnel.as_str());
+            findings.entry(about).or_default().push(finding);
+        }
+        let mut controls: JointPrefixMap<IpNet, Vec<&'a Control>> = JointPrefixMap::new();
+        for control in situation.controls {
+            controls.entry(IpNet::from(control.question.destination)).or_default().push(control);
+        }
+        let mut standing: HashMap<Rule, Vec<&'a Rule>> = HashMap::new();
+        for rule in &situation.fib.snapshot().rules {
+            standing.entry(rule.effect()).or_default().push(rule);
+        }
+        Self {
+            plan: Plan {
+                strategy,
+                steps: Vec::new(),
+                satisfied: Vec::new(),
+                repairs: Vec::new(),
+                left_out: Vec::new(),
+                main_first: Vec::new(),
+            },
+            situation,
+            hijackers,
+            findings,
+            controls,
+            standing,
+            planned: HashSet::new(),
+            repaired: HashSet::new(),
+        }
+    }
+
+    /// Plans for what the hijackers of one family took.
+    pub(super) fn family(&mut self, hijackers: &[&Rule], places: Places<'_>) -> Result<(), PlanError> {
+        let wrong = self.wrong(places.hijacker.family);
+        let is_main_first = self.main_first(hijackers, places, &wrong)?;
+        let (inside, routed): (Vec<_>, Vec<_>) =
+            wrong.iter().copied().partition(|(_, destination)| destination.class == Class::Inside);
+        let strategy = self.plan.strategy;
+        if matches!(strategy, Strategy::Auto | Strategy::Inside) {
+            let at = places.inside()?;
+            for (index, destination) in inside {
+                self.place((index, destination), inside_rule(destination, at), "inside prefix");
+            }
+        }
+        let by_prefix = match strategy {
+            _ if is_main_first => return Ok(()),
+            Strategy::Inside => {
+                let why = "strategy inside repairs the tunnels' inside prefixes alone";
+                let left = routed.iter().map(|(_, left)| LeftOut { prefix: left.prefix, why: why.into() });
+                self.plan.left_out.extend(left);
+                return Ok(());
+            }
+            Strategy::Auto => routed,
+            Strategy::Prefixes | Strategy::MainFirst => wrong,
+        };
+        if by_prefix.is_empty() {
+            return Ok(());
+        }
+        let at = places.latest()?;
+        for (index, destination) in by_prefix {
+            self.place((index, destination), prefix_rule(destination, at), "prefix");
+        }
+        Ok(())
+    }
+
+    /// One rule for all, where the strategy has it and it may stand. Says whether it does.
+    fn main_first(
+        &mut self,
+        hijackers: &[&Rule],
+        places: Places<'_>,
+        wrong: &[(usize, &'a Destination)],
+    ) -> Result<bool, PlanError> {
+        let alone = match self.plan.strategy {
+            Strategy::Inside | Strategy::Prefixes => None,
+            Strategy::MainFirst => Some(places.latest_alone()?),
+            Strategy::Auto => places.latest_alone().ok(),
+        };
+        let Some(rule) = alone.map(|priority| main_first::rule(places.hijacker.family, priority)) else {
+            return Ok(false);
+        };
+        let forced = self.plan.strategy == Strategy::MainFirst;
+        let judged = main_first::consider(self.situation, hijackers, &rule, forced);
+        let used = judged.used;
+        self.plan.main_first.push(judged);
+        if used {
+            self.add(rule, format!("main decides before `{}`, but for its default route", places.hijacker));
+            wrong.iter().for_each(|(index, _)| self.repairs(*index));
+        }
+        Ok(used)
+    }
+
+    /// The destinations of a family that a rule hijacks.
+    fn wrong(&self, family: Family) -> Vec<(usize, &'a Destination)> {
+        let snapshot = self.situation.fib.snapshot();
+        let is_wrong = |(_, destination): &(usize, &'a Destination)| {
+            Family::of(destination.address) == family
+                && destination.table == TABLE_MAIN
+                && may_steer(destination)
+                && self.findings_of(destination).iter().any(|finding| is_curable(snapshot, finding))
+        };
+        self.situation.destinations.iter().enumerate().filter(is_wrong).collect()
+    }
+
+    fn findings_of(&self, destination: &Destination) -> &[&'a Finding] {
+        let tunnel = destination.tunnels.first().and_then(|index| self.situation.fib.link(*index));
+        let about = tunnel.map(|link| (destination.prefix, destination.table, link.name.as_str()));
+        about.and_then(|about| self.findings.get(&about)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds a rule for one destination, unless it would draw a control target into a tunnel.
+    fn place(&mut self, (index, destination): (usize, &Destination), rule: Rule, what: &str) {
+        if let Some(why) = self.objection(destination, &rule) {
+            self.plan.left_out.push(LeftOut { prefix: destination.prefix, why });
+            return;
+        }
+        let name = |index: &u32| {
+            self.situation.fib.link(*index).map_or_else(|| format!("if{index}"), |link| link.name.clone())
+        };
+        let names: Vec<String> = destination.tunnels.iter().map(name).collect();
+        self.add(rule, format!("{what} {} belongs to {}", destination.prefix, names.join(" and ")));
+        self.repairs(index);
+    }
+
+    /// Why a rule for a destination would not do, or would do harm.
+    fn objection(&self, destination: &Destination, rule: &Rule) -> Option<String> {
+        let Situation { fib, tunnels, .. } = self.situation;
+        let rules = std::slice::from_ref(rule);
+        let touched = self.controls.children(&destination.prefix).flat_map(|(_, controls)| controls.iter().copied());
+        let touched: Vec<Control> = touched.cloned().collect();
+        let drawn = control::drawn_into_tunnel(fib, tunnels, self.hijackers, &touched, rules);
+        if let Some(control) = drawn.first() {
+            return Some(format!("it would draw {} ({}) into the tunnel", control.name, control.question.destination));
+        }
+        let flow = Flow::plain(destination.address);
+        let end = walk::walk(fib, &fib.policy(flow.family()).with(rules), &flow);
+        let arrives = destination.tunnels.iter().any(|tunnel| end.leaves_by(*tunnel));
+        let told = arrives || end.is_undecided();
+        (!told).then(|| "table main itself leads elsewhere, so no rule into it helps".into())
+    }
+
+    /// Adds a step, unless a rule of the same effect stands where the step's would, or anywhere before the hijacker.
+    fn add(&mut self, rule: Rule, why: String) {
+        let same = self.standing.get(&rule.effect()).map_or(&[][..], Vec::as_slice);
+        match same.iter().find(|other| other.priority <= rule.priority) {
+            Some(existing) => self.plan.satisfied.push((*existing).clone()),
+            // Two tunnels with the same inside prefix need it once.
+            None if !self.planned.insert(rule.clone()) => {}
+            None => self.plan.steps.push(Step { rule, why }),
+        }
+    }
+
+    fn repairs(&mut self, index: usize) {
+        if self.repaired.insert(index) {
+            self.plan.repairs.push(index);
+        }
+    }
+
+    /// Says of each destination with a finding that the plan does not repair why it does not.
+    pub(super) fn leave_out_incurable(&mut self) {
+        let mut told: HashSet<IpNet> = self.plan.left_out.iter().map(|left| left.prefix).collect();
+        for (index, destination) in self.situation.destinations.iter().enumerate() {
+            let first = self.findings_of(destination).first().copied();
+            let Some(finding) = first.filter(|_| !self.repaired.contains(&index)) else { continue };
+            if told.insert(finding.prefix) {
+                let why = why_not(self.situation.fib.snapshot(), finding, destination);
+                self.plan.left_out.push(LeftOut { prefix: finding.prefix, why: why.into() });
+            }
+        }
+    }
+}
