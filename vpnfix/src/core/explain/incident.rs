@@ -36,7 +36,7 @@ pub fn after_charon() -> Snapshot {
     let broadcast = |destination, device| Route { kind: RouteKind::Broadcast, ..own(destination, device) };
     let rule = Rule::lookup;
     Snapshot {
-        host: HostFacts { kernel: "6.1.0-56-amd64".into(), hostname: "gateway".into() },
+        host: HostFacts { kernel: "6.1.0-56-amd64".into(), hostname: "gateway".into(), vendor: None },
         netns: Netns::default(),
         links: vec![
             link(LO, "lo", LinkKind::Loopback),

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::core::fixture::{ENS5, LAN, address, gateway, healthy_rules, link, route, via};
-use crate::core::model::{Family, LinkKind, Mark, PortRange, RouteKind, RuleAction, TABLE_LOCAL, TABLE_MAIN, UidRange};
+use crate::core::model::{Family, LinkKind, Mark, Ports, RouteKind, RuleAction, TABLE_LOCAL, TABLE_MAIN, UidRange};
 
 mod cures;
 mod programs;

@@ -20,6 +20,8 @@ fn finding(program: Program, table: u32, device: &str) -> Finding {
         owner: Owner { name: program.name().into(), confidence: Confidence::Likely, evidence: Vec::new() },
         variants: Vec::new(),
         right_when_bound: false,
+        detail: None,
+        advice: None,
     }
 }
 

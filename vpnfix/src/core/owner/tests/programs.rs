@@ -160,7 +160,7 @@ fn mullvad() {
 /// The rules of `tun_linux.go` for IPv4, and Clash's as a host showed them.
 #[test]
 fn tun_proxies() {
-    let dns = Some(PortRange { start: 53, end: 53 });
+    let dns = Some(Ports::one(53));
     let rules = [
         to(rule(9000, 2022), "172.19.0.0/30"),
         specific(rule(9001, 2022)),
