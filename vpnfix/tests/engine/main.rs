@@ -73,7 +73,8 @@ macro_rules! regression {
     };
 }
 
-/// The files of `regressions/`, built in: in a virtual machine there is no source tree.
+/// The files of `regressions/`: cases in which the engine and the kernel once disagreed, or which it could not decide. They
+/// are built in, because in a virtual machine there is no source tree.
 const REGRESSIONS: &[(&str, &str)] = &[
     regression!("ipv4-bound-to-a-device-that-is-down"),
     regression!("ipv4-equal-defaults"),

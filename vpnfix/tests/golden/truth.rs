@@ -58,6 +58,8 @@ impl Truth {
     /// Where the diagnosis differs: what, and how. `text` is the report as text.
     pub(crate) fn differences(&self, diagnosis: &Diagnosis, text: &str) -> Vec<(String, String)> {
         let mut differences = Vec::new();
+        // Words may stand on either side of a line's end.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut check = |what: String, told: String, expected: String| {
             if told != expected {
                 differences.push((what, format!("told `{told}`, should be `{expected}`")));
