@@ -38,6 +38,9 @@ pub(super) fn judge<'q>(known: &Known<'_>, answered: impl Iterator<Item = (&'q A
             OutsideKind::Service if !answers_here(known, answer) => {
                 harmless.push((tunnel.name.clone(), outside.address));
             }
+            // Routed packets carry the gateway's hardware address, not its IP address: that this one follows everything
+            // else into a tunnel is how a VPN client works.
+            OutsideKind::DefaultGateway if is_by_default_route(answer) => {}
             _ => judged.findings.push(enters(known, outside, tunnel, answer)),
         }
     }
@@ -53,6 +56,10 @@ pub(super) fn judge<'q>(known: &Known<'_>, answered: impl Iterator<Item = (&'q A
         }));
     }
     judged
+}
+
+fn is_by_default_route(answer: &Answer) -> bool {
+    answer.entry.as_ref().is_some_and(|route| route.destination.prefix_len() == 0)
 }
 
 /// Is a service answered on this machine's own link, as far as can be told? On a cloud's machine it is. And a route for
@@ -82,6 +89,8 @@ fn enters(known: &Known<'_>, outside: &Outside, tunnel: &Tunnel, answer: &Answer
     let prefix = IpNet::from(outside.address);
     let by = device.as_ref().map_or_else(|| "the physical device".into(), |device| format!("{device}, by its gateway"));
     let advice = match outside.kind {
+        // A route of main would come too late.
+        _ if rule.is_some() => "the rule that sends it there, or its table, has to go, or a rule before it".into(),
         OutsideKind::IkePeer(_) => format!("a route for {} alone out of {by}", outside.address),
         OutsideKind::Service | OutsideKind::DefaultGateway => {
             format!("routes for these addresses alone out of {by}, or no such route into the tunnel")
