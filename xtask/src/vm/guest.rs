@@ -64,9 +64,11 @@ impl Hardware {
     }
 }
 
-/// Where a machine of this series keeps scripts, output, statuses and the console's log: all that it can write.
-pub fn folder(series: Series) -> PathBuf {
-    workspace::vm().join("run").join(series.name())
+/// Where a machine of this series keeps scripts, output, statuses and the console's log: all that it can write. Each of
+/// several machines with one kernel, counted from 0, has its own.
+pub fn folder(series: Series, number: usize) -> PathBuf {
+    let name = if number == 0 { series.name().to_owned() } else { format!("{}-{}", series.name(), number + 1) };
+    workspace::vm().join("run").join(name)
 }
 
 /// A machine with its jobs.
@@ -78,8 +80,8 @@ pub struct Guest<'a> {
 
 impl<'a> Guest<'a> {
     /// A machine that is still to be booted.
-    pub fn new(kernel: &'a Kernel, jobs: &'a [Job]) -> Self {
-        Self { kernel, jobs, folder: folder(kernel.series) }
+    pub fn new(kernel: &'a Kernel, jobs: &'a [Job], number: usize) -> Self {
+        Self { kernel, jobs, folder: folder(kernel.series, number) }
     }
 
     /// Where scripts, output, statuses and the console's log lie.

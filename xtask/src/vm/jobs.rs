@@ -77,19 +77,40 @@ pub enum Extent {
     Brief,
 }
 
-/// All jobs of a machine, in their order.
-pub fn all(programs: &Programs, extent: Extent) -> Vec<Job> {
-    let vpnfix = programs.vpnfix.as_str();
-    let lab = |name: &str| Job::new(name, 240, [vpnfix, "lab", "run"]);
-    let mut jobs = vec![
+/// All scenes of one kernel are shared among so many machines: in one alone they would take twice as long, while the
+/// host's second processor waits.
+const SHARES: usize = 2;
+
+/// The jobs of each machine of a kernel, in their order.
+pub fn all(programs: &Programs, extent: Extent) -> Vec<Vec<Job>> {
+    let shares = match extent {
+        Extent::All => SHARES,
+        Extent::Brief => 1,
+    };
+    let mut machines: Vec<Vec<Job>> = (0..shares).map(|_| preparation(programs)).collect();
+    for (index, job) in plays(programs, extent).into_iter().enumerate() {
+        if let Some(jobs) = machines.get_mut(index % shares) {
+            jobs.push(job);
+        }
+    }
+    machines
+}
+
+/// What shows that a machine can play the scenes.
+fn preparation(programs: &Programs) -> Vec<Job> {
+    vec![
         Job::new("modules", 180, ["modprobe", "-a"].into_iter().chain(MODULES)),
         Job::new("btf", 20, ["stat", "--format=%n %s bytes", "/sys/kernel/btf/vmlinux"]),
         Job::new("vti", 20, VTI.split(' ')),
         Job::new("esp", 120, ESP.split('|')),
-        Job::new("doctor", 60, [vpnfix, "doctor"]),
-        lab("lab"),
-        lab("lab-without-fexit").with(WITHOUT_FEXIT),
-    ];
+        Job::new("doctor", 60, [programs.vpnfix.as_str(), "doctor"]),
+    ]
+}
+
+fn plays(programs: &Programs, extent: Extent) -> Vec<Job> {
+    let vpnfix = programs.vpnfix.as_str();
+    let lab = |name: &str| Job::new(name, 240, [vpnfix, "lab", "run"]);
+    let mut jobs = vec![lab("lab"), lab("lab-without-fexit").with(WITHOUT_FEXIT)];
     for scene in programs.scenes.iter().filter(|scene| extent == Extent::All || scene.name == KERNEL_SIDE) {
         let job = |name: String| {
             let job = Job::new(name, 420, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix));

@@ -42,20 +42,26 @@ const MACHINES_AT_ONCE: usize = 2;
 pub fn run(chosen: &[Series], brief: bool) -> Result<Vec<(String, Result<String>)>> {
     let chosen = if chosen.is_empty() { Series::ALL } else { chosen };
     let programs = executables::build()?;
-    let kernels = kernel::provide(chosen);
+    let (mut shares, mut done) = (Vec::new(), Vec::new());
+    for (series, kernel) in kernel::provide(chosen) {
+        match kernel {
+            Ok(kernel) => shares.extend(Share::all(kernel, &programs, extent(series, brief))),
+            Err(error) => done.push((series, 0, format!("vm {}", series.name()), Err(error))),
+        }
+    }
+    // What takes longest starts first, which is taken from the end.
+    shares.sort_by_key(|share| (share.jobs.len(), std::cmp::Reverse((share.kernel.series, share.number))));
     let accelerator = accel::probe();
-    eprintln!("vm: {} machines, {}", chosen.len(), accelerator.told());
+    eprintln!("vm: {} machines, {}", shares.len(), accelerator.told());
 
     let interrupted = interruption()?;
-    let waiting = Mutex::new(kernels.into_iter().rev().collect::<Vec<_>>());
-    let done = Mutex::new(Vec::new());
+    let (waiting, done) = (Mutex::new(shares), Mutex::new(done));
     thread::scope(|scope| {
         for _ in 0..MACHINES_AT_ONCE {
             scope.spawn(|| {
-                while let Some((series, kernel)) = take(&waiting) {
-                    let jobs = jobs::all(&programs, extent(series, brief));
-                    let result = kernel.and_then(|kernel| play(&kernel, &jobs, accelerator, &interrupted));
-                    lock(&done).push((series, result));
+                while let Some(share) = take(&waiting) {
+                    let result = play(&share, accelerator, &interrupted);
+                    lock(&done).push((share.kernel.series, share.number, share.name(), result));
                 }
             });
         }
@@ -64,8 +70,32 @@ pub fn run(chosen: &[Series], brief: bool) -> Result<Vec<(String, Result<String>
         bail!("interrupted");
     }
     let mut done = done.into_inner().unwrap_or_else(|poison| poison.into_inner());
-    done.sort_by_key(|(series, _)| *series);
-    Ok(done.into_iter().map(|(series, result)| (format!("vm {}", series.name()), result)).collect())
+    done.sort_by_key(|(series, number, ..)| (*series, *number));
+    Ok(done.into_iter().map(|(_, _, name, result)| (name, result)).collect())
+}
+
+/// What one machine does of what is to be done on its kernel.
+struct Share {
+    kernel: Arc<Kernel>,
+    jobs: Vec<Job>,
+    /// From 0.
+    number: usize,
+    of: usize,
+}
+
+impl Share {
+    fn all(kernel: Kernel, programs: &executables::Programs, extent: Extent) -> Vec<Self> {
+        let kernel = Arc::new(kernel);
+        let parts = jobs::all(programs, extent);
+        let of = parts.len();
+        let share = |(number, jobs)| Self { kernel: Arc::clone(&kernel), jobs, number, of };
+        parts.into_iter().enumerate().map(share).collect()
+    }
+
+    fn name(&self) -> String {
+        let series = self.kernel.series.name();
+        if self.of == 1 { format!("vm {series}") } else { format!("vm {series} ({} of {})", self.number + 1, self.of) }
+    }
 }
 
 /// Boots the kernel that golden hosts are recorded on, and records these hosts there (all of them if none is named).
@@ -76,14 +106,15 @@ pub fn record(hosts: &[String]) -> Result<()> {
     let recorder = executables::recorder()?;
     let interrupted = interruption()?;
     for (_, kernel) in kernel::provide(&[Series::THOROUGH]) {
-        play(&kernel?, &jobs::record(&recorder, hosts), accel::probe(), &interrupted)?;
+        let share = Share { kernel: Arc::new(kernel?), jobs: jobs::record(&recorder, hosts), number: 0, of: 1 };
+        play(&share, accel::probe(), &interrupted)?;
     }
     Ok(())
 }
 
 /// Where [`record`] leaves the recordings, a folder for each host.
 pub fn recordings() -> PathBuf {
-    guest::folder(Series::THOROUGH).join(jobs::RECORDINGS)
+    guest::folder(Series::THOROUGH, 0).join(jobs::RECORDINGS)
 }
 
 /// Set once a signal asks to end.
@@ -110,9 +141,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Runs the jobs in one machine, with a line for each as it ends.
-fn play(kernel: &Kernel, jobs: &[Job], accelerator: accel::Accelerator, interrupted: &AtomicBool) -> Result<String> {
+fn play(share: &Share, accelerator: accel::Accelerator, interrupted: &AtomicBool) -> Result<String> {
     let began = Instant::now();
-    let guest = Guest::new(kernel, jobs);
+    let (kernel, jobs) = (&*share.kernel, &share.jobs);
+    let guest = Guest::new(kernel, jobs, share.number);
     let mut failed = Vec::new();
     guest.boot(accelerator, interrupted, |job, outcome| {
         guest.tell(job, outcome);

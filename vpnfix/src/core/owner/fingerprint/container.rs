@@ -68,14 +68,16 @@ fn with_pod_device(seen: &Seen<'_>, candidate: Candidate, of_pod: fn(&Link) -> b
 /// Cilium gives its rules the kernel's protocol, so that networkd leaves them alone (`linux_defaults.go`: `RTProto`).
 /// The rule of the local table is moved from 0 to 100.
 pub(super) fn cilium_rule(seen: &Seen<'_>, rule: &Rule) -> Option<Candidate> {
+    let own_table = rule.table().is_some_and(|table| CILIUM_TABLES.contains(&table));
     let as_made = match rule.priority {
         1 | 9 | 109..=112 => rule.table().is_some_and(|table| table != TABLE_MAIN),
+        // Of what comes from its proxy; the VPC CNI uses the number too.
+        10 => own_table,
         20 => rule.to.is_some() && rule.table() == Some(TABLE_MAIN),
         100 => rule.same_effect(&plain(rule, TABLE_LOCAL)),
         _ => false,
     };
     let of_kernel = rule.protocol == KERNEL && !rule.is_kernel_default() && !rule.l3mdev;
-    let own_table = rule.table().is_some_and(|table| CILIUM_TABLES.contains(&table));
     (as_made && (of_kernel || own_table || seen.link(is_ciliums).is_some())).then(|| {
         let candidate = Candidate::of(Program::Cilium)
             .with(Kind::Number, format!("priority {} is one of Cilium's", rule.priority))
