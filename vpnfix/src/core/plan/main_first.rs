@@ -5,7 +5,7 @@ use super::{Situation, hijackers, own_rule};
 use crate::core::control;
 use crate::core::destination::{Class, may_steer};
 use crate::core::finding::Finding;
-use crate::core::model::{Family, Rule};
+use crate::core::model::{Family, Rule, RuleAction};
 use crate::core::proof::{self, Proof};
 use crate::core::walk::Fib;
 
@@ -34,9 +34,19 @@ pub(super) fn consider(situation: Situation<'_>, of_family: &[&Rule], rule: &Rul
     let objection = match &proof {
         Proof::Refuted(example) => Some(example.sentence.clone()),
         Proof::Undecided { why } => Some(format!("it cannot be shown to be harmless: {why}")),
-        Proof::Proven { .. } => would_steer(situation, rule.family).or_else(|| would_draw(situation, rule)),
+        Proof::Proven { .. } => would_reopen(of_family)
+            .or_else(|| would_steer(situation, rule.family))
+            .or_else(|| would_draw(situation, rule)),
     };
     MainFirst { family: rule.family, used: forced || objection.is_none(), proof, objection }
+}
+
+/// A rule that refuses was meant to (a kill switch); the tunnels' destinations are let through it, nothing else is.
+fn would_reopen(of_family: &[&Rule]) -> Option<String> {
+    let refuses =
+        |rule: &&&Rule| matches!(rule.action, RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit);
+    let rule = of_family.iter().find(refuses)?;
+    Some(format!("it would let through all that `{rule}` refuses and main has a route for"))
 }
 
 /// Main's own routes may lead into a tunnel what is never steered there.
