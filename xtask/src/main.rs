@@ -1,5 +1,6 @@
 //! Chores of vpnfix's developers: `cargo xtask setup | lint | lab | test | golden`.
 
+mod archive;
 mod golden;
 mod lab;
 mod lint;

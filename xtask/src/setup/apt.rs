@@ -5,14 +5,23 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 
-use crate::process;
+use crate::{
+    archive::{Archive, Suites},
+    process,
+};
 
 /// Debian's hook that package scripts ask before they start a service (invoke-rc.d(8)); status 101 forbids it.
 const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// The suite that may hold newer parts of QEMU than the release does.
+const BACKPORTS: &str = "bookworm-backports";
+/// The release that [`BACKPORTS`] goes with.
+const RELEASE: &str = "bookworm";
 
 /// Installs the packages after one refresh of the package lists.
 ///
@@ -25,13 +34,36 @@ pub fn install(packages: &[&str]) -> Result<()> {
     let _guard = ServicesHeld::hold()?;
     process::run(quiet("update").arg("-q"))?;
     // A package that another one conflicts with is this machine's owner's to weigh, not ours to remove.
-    process::run(quiet("install").args(["-q", "-y", "--no-install-recommends", "--no-remove"]).args(packages))
+    process::run(quiet("install").args(INSTALL).args(packages))
 }
 
-fn quiet(action: &str) -> std::process::Command {
+/// Installs a package from the release; where that would remove something, because its companions came from the
+/// backports (QEMU's tools and its emulator go together in one version only), from the backports as well.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_beside_backports(package: &str) -> Result<()> {
+    let _guard = ServicesHeld::hold()?;
+    process::run(quiet("update").arg("-q"))?;
+    if process::output(quiet("install").arg("--simulate").args(INSTALL).arg(package)).is_ok() {
+        return process::run(quiet("install").args(INSTALL).arg(package));
+    }
+    let archive = Archive::open(&Suites { main: [RELEASE, BACKPORTS].into(), ..Suites::default() })?;
+    let mut command = archive.apt("apt-get");
+    without_questions(command.arg("install"));
+    process::run(command.args(INSTALL).args(["--target-release", BACKPORTS, package]))
+}
+
+const INSTALL: [&str; 4] = ["-q", "-y", "--no-install-recommends", "--no-remove"];
+
+fn quiet(action: &str) -> Command {
     let mut command = process::command("apt-get");
-    command.arg(action).args(["-o", "DPkg::Lock::Timeout=120"]).env("DEBIAN_FRONTEND", "noninteractive");
+    without_questions(command.arg(action));
     command
+}
+
+fn without_questions(apt_get: &mut Command) {
+    apt_get.args(["-o", "DPkg::Lock::Timeout=120"]).env("DEBIAN_FRONTEND", "noninteractive");
 }
 
 /// Keeps package scripts from starting services for as long as it lives.

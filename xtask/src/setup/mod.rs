@@ -53,6 +53,8 @@ enum State {
 /// A step that meets a need.
 enum Remedy {
     Packages(&'static [&'static str]),
+    /// A package that must go with what the machine has from the backports.
+    BesideBackports(&'static str),
     LinkToolchain,
     BuildLinker,
     CreateVirtmeNg,
@@ -64,6 +66,7 @@ impl Remedy {
     fn told(&self) -> String {
         match self {
             Self::Packages(names) => format!("Debian packages {}", names.join(" ")),
+            Self::BesideBackports(name) => format!("Debian package {name}"),
             Self::LinkToolchain => format!("rustup toolchain link {} /usr", toolchain::LINKED_NAME),
             Self::BuildLinker => format!("bpf-linker {}, built against Debian's LLVM", toolchain::LINKER_VERSION),
             Self::CreateVirtmeNg => format!("virtme-ng {} in a Python environment of its own", python::VERSION),
@@ -130,8 +133,12 @@ fn network_tools() -> Need {
 /// What boots Debian's kernels. virtme-ng asks `file` for a kernel image's version, kmod for the modules that its
 /// initramfs must load, and puts a busybox into that.
 fn machine_tools() -> [Need; 3] {
+    let state = match process::find("qemu-system-x86_64") {
+        Some(found) => State::There(found.display().to_string()),
+        None => State::Missing(vec![Remedy::BesideBackports("qemu-system-x86")]),
+    };
     [
-        programs("machine emulator", &["qemu-system-x86_64"], &["qemu-system-x86"]),
+        Need { what: "machine emulator", state },
         programs("kernel module tools", &["modprobe", "depmod"], &["kmod"]),
         programs("initramfs tools", &["busybox", "file"], &["busybox-static", "file"]),
     ]
@@ -154,8 +161,12 @@ fn remedy(needs: Vec<Need>) -> Result<()> {
         apt::install(&packages)?;
     }
     for step in steps {
+        if let Remedy::BesideBackports(name) = step {
+            require_root(&[name])?;
+        }
         eprintln!("setup: {}", step.told());
         match step {
+            Remedy::BesideBackports(name) => apt::install_beside_backports(name)?,
             Remedy::LinkToolchain => toolchain::link()?,
             Remedy::BuildLinker => toolchain::build_linker()?,
             Remedy::CreateVirtmeNg => python::create()?,

@@ -7,8 +7,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::{archive::Archive, series::Series};
-use crate::{process, workspace};
+use super::series::Series;
+use crate::{
+    archive::{Archive, Suites},
+    process, workspace,
+};
 
 /// The flavour with all modules; the cloud flavour of 6.1 lacks the file system that the machines boot from.
 const FLAVOUR: &str = "amd64";
@@ -26,7 +29,7 @@ pub struct Kernel {
 /// The kernels of these series, downloaded where none is kept yet. Remove `target/vm/kernels` to get newer ones.
 pub fn provide(wanted: &[Series]) -> Vec<(Series, Result<Kernel>)> {
     let missing: Vec<_> = wanted.iter().copied().filter(|series| kept(*series).is_none()).collect();
-    let archive = if missing.is_empty() { None } else { Some(Archive::open(&missing)) };
+    let archive = if missing.is_empty() { None } else { Some(Archive::open(&suites(&missing))) };
     let mut kernels = Vec::new();
     for &series in wanted {
         let kernel = match (kept(series), &archive) {
@@ -38,6 +41,13 @@ pub fn provide(wanted: &[Series]) -> Vec<(Series, Result<Kernel>)> {
         kernels.push((series, kernel.with_context(|| format!("get kernel {}", series.name()))));
     }
     kernels
+}
+
+fn suites(wanted: &[Series]) -> Suites {
+    Suites {
+        main: wanted.iter().flat_map(|series| series.suites()).copied().collect(),
+        security: wanted.iter().flat_map(|series| series.security_suites()).copied().collect(),
+    }
 }
 
 fn folder() -> PathBuf {

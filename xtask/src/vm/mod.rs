@@ -3,7 +3,6 @@
 //! What runs in a machine stands in [`jobs`]; everything else here brings it there and its results back.
 
 mod accel;
-mod archive;
 mod executables;
 mod guest;
 mod jobs;

@@ -1,6 +1,6 @@
 //! Debian packages of other releases, from the mirror that this machine's apt is set up with.
 //!
-//! A sources list and a state folder of its own keep other releases out of the machine's apt; the archive's signatures
+//! A sources list and package lists of their own keep other releases out of the machine's apt; the archive's signatures
 //! are checked all the same, against the keys that Debian installs.
 
 use std::{
@@ -12,27 +12,35 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::series::Series;
 use crate::{process, workspace};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Package lists of the suites that hold the kernels asked for.
+/// The suites that something is looked for in.
+#[derive(Default)]
+pub struct Suites {
+    /// Of Debian's main archive.
+    pub main: BTreeSet<&'static str>,
+    /// Of its security archive.
+    pub security: BTreeSet<&'static str>,
+}
+
+/// Package lists of some suites.
 pub struct Archive {
     root: PathBuf,
 }
 
 impl Archive {
-    /// Fetches the lists of these kernels' suites.
-    pub fn open(wanted: &[Series]) -> Result<Self> {
-        let root = workspace::vm().join("apt");
+    /// Fetches the lists of these suites.
+    pub fn open(suites: &Suites) -> Result<Self> {
+        let root = workspace::target().join("apt");
         for folder in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(root.join(folder)).with_context(|| format!("create {}", root.join(folder).display()))?;
         }
         let archive = Self { root };
-        let sources = Mirror::find()?.sources(wanted);
+        let sources = Mirror::find()?.sources(suites);
         fs::write(archive.sources(), sources).with_context(|| format!("write {}", archive.sources().display()))?;
-        eprintln!("vm: reading the mirror's package lists");
+        eprintln!("archive: reading the mirror's package lists");
         process::output(archive.apt("apt-get").args(["-q", "-q", "update"]))?;
         Ok(archive)
     }
@@ -53,7 +61,8 @@ impl Archive {
         self.root.join("debian.sources")
     }
 
-    fn apt(&self, program: &str) -> Command {
+    /// apt with these lists, and with the machine's own state of what is installed.
+    pub fn apt(&self, program: &str) -> Command {
         let mut command = process::command(program);
         let option = |name: &str, value: &Path| format!("{name}={}", value.display());
         command.args(["-o", &option("Dir::Etc::SourceList", &self.sources())]);
@@ -103,18 +112,16 @@ impl Mirror {
     }
 
     /// A sources list in deb822 style (sources.list(5)).
-    fn sources(&self, wanted: &[Series]) -> String {
-        let main = wanted.iter().flat_map(|series| series.suites());
-        let security = wanted.iter().flat_map(|series| series.security_suites());
-        stanza(&self.main, main.copied().collect()) + &stanza(&self.security, security.copied().collect())
+    fn sources(&self, suites: &Suites) -> String {
+        stanza(&self.main, &suites.main) + &stanza(&self.security, &suites.security)
     }
 }
 
-fn stanza(uri: &str, suites: BTreeSet<&str>) -> String {
+fn stanza(uri: &str, suites: &BTreeSet<&str>) -> String {
     if suites.is_empty() {
         return String::new();
     }
-    let suites = suites.into_iter().collect::<Vec<_>>().join(" ");
+    let suites = suites.iter().copied().collect::<Vec<_>>().join(" ");
     format!(
         "Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nArchitectures: amd64\nSigned-By: {KEYRING}\n\n"
     )
@@ -129,11 +136,12 @@ mod tests {
         let mirror =
             Mirror { main: "http://mirror/debian/".to_owned(), security: "http://mirror/security/".to_owned() };
 
-        let both = mirror.sources(&[Series::V6_1, Series::V6_12]);
+        let both = Suites { main: ["bookworm-backports", "bookworm"].into(), security: ["bookworm-security"].into() };
+        let both = mirror.sources(&both);
         assert!(both.contains("URIs: http://mirror/debian/\nSuites: bookworm bookworm-backports\n"), "{both}");
         assert!(both.contains("URIs: http://mirror/security/\nSuites: bookworm-security\n"), "{both}");
 
-        let newest = mirror.sources(&[Series::V7_3]);
+        let newest = mirror.sources(&Suites { main: ["trixie-backports"].into(), ..Suites::default() });
         assert!(newest.contains("Suites: trixie-backports\n"), "{newest}");
         assert!(!newest.contains("security"), "{newest}");
     }
