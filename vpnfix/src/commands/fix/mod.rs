@@ -1,0 +1,98 @@
+//! `vpnfix fix`: plan, apply, confirm on live packets, and roll back if it went otherwise than planned.
+
+mod check;
+mod confirmation;
+mod repair;
+
+use super::assess::{Controls, Host, in_namespace};
+use super::cli::FixArgs;
+use super::failure::Failure;
+use super::settings::Settings;
+use super::signals::Signals;
+use crate::action::lock::Lock;
+use crate::core::judge::Judgement;
+use crate::core::model::Netns;
+use crate::core::owner;
+use crate::core::plan::{self, Plan};
+use crate::core::report::diagnose::PlanReport;
+use crate::core::report::fix::{FixReport, SCHEMA};
+use crate::core::report::{Outcome, VERSION};
+use crate::core::walk::Fib;
+use crate::render;
+use repair::Repair;
+
+/// Repairs, confirms and prints the report.
+///
+/// # Errors
+/// Something lacks that is needed before the first change.
+pub fn run(settings: &Settings, args: &FixArgs) -> Result<Outcome, Failure> {
+    let report = report(settings, args)?;
+    settings.output.report(&report, render::fix::text)?;
+    Ok(report.outcome)
+}
+
+/// The report alone, for programs that link vpnfix.
+///
+/// # Errors
+/// Something lacks that is needed before the first change.
+pub fn report(settings: &Settings, args: &FixArgs) -> Result<FixReport, Failure> {
+    in_namespace(settings, async |access| {
+        // Taken before the host is read: what is planned from must not change under another vpnfix's hands.
+        let _lock = if args.dry_run { None } else { Some(lock(&access.netns)?) };
+        let signals = Signals::listen()?;
+        let host = Host::read(&access, settings, &[]).await?;
+        host.has_destinations("fix")?;
+        let judgement = host.judge(&access)?;
+        let controls = host.controls(&access, &judgement.findings)?;
+        let plan = make_plan(&host, &judgement, &controls, args)?;
+        let mut report = blank(&host, &judgement, &plan, args.dry_run);
+        if args.dry_run || plan.steps.is_empty() {
+            report.outcome = if judgement.findings.is_empty() { Outcome::Ok } else { Outcome::FaultFound };
+            report.remaining = judgement.findings;
+            return Ok(report);
+        }
+        let repair = Repair::prepare(settings, &access, host, judgement, controls, plan, args)?;
+        repair.run(&mut report, signals).await?;
+        Ok(report)
+    })
+}
+
+/// Takes the lock on a namespace's rules.
+///
+/// # Errors
+/// Another vpnfix holds it, or the run directory cannot be used.
+pub fn lock(netns: &Netns) -> Result<Lock, Failure> {
+    Lock::take(netns.inode)
+        .map_err(|error| Failure::of("lock the namespace's rules", &error).hint_privilege(error.is_privilege()))
+}
+
+fn make_plan(host: &Host, judgement: &Judgement, controls: &Controls, args: &FixArgs) -> Result<Plan, Failure> {
+    let fib = Fib::new(&host.snapshot);
+    let situation = host.situation(&fib, &judgement.findings, controls);
+    plan::plan(situation, args.strategy.into(), args.priority).map_err(|error| {
+        let failure = Failure::of("plan the repair", &error);
+        match error.free_priority() {
+            Some(free) => failure.hint(format!("priority {free} is free and early enough")),
+            None => failure,
+        }
+    })
+}
+
+fn blank(host: &Host, judgement: &Judgement, plan: &Plan, dry_run: bool) -> FixReport {
+    FixReport {
+        schema: SCHEMA.into(),
+        version: VERSION.into(),
+        outcome: Outcome::Unable,
+        host: host.snapshot.host.clone(),
+        netns: host.snapshot.netns.clone(),
+        dry_run,
+        before: judgement.findings.clone(),
+        plan: PlanReport::from(plan),
+        applied: Vec::new(),
+        confirmations: Vec::new(),
+        remaining: Vec::new(),
+        rollback: None,
+        cure: owner::cures(&host.snapshot, &host.clues, &judgement.findings),
+        notes: judgement.notes.clone(),
+    }
+}
