@@ -156,7 +156,7 @@ impl Tracer {
         {
             self.awaited = None;
             change(pid, registers.rsi + ERROR_AT, |word| {
-                word & !0xffff_ffff | u64::from((-(errno as i32)).cast_unsigned())
+                (word & !0xffff_ffff) | u64::from((-(errno as i32)).cast_unsigned())
             })?;
         }
         ptrace::cont(pid, None)
@@ -171,7 +171,7 @@ const NLM_F_ACK: u64 = 4;
 /// Makes a request one for nothing but its acknowledgement (`netlink_rcv_skb`).
 fn withdraw(pid: Pid, message: u64) -> nix::Result<()> {
     // Length, type and flags are the first eight bytes.
-    change(pid, message, |word| word & 0xffff_0000_ffff_ffff | NLMSG_NOOP << 32 | NLM_F_ACK << 48)
+    change(pid, message, |word| (word & 0xffff_0000_ffff_ffff) | (NLMSG_NOOP << 32) | (NLM_F_ACK << 48))
 }
 
 /// Lets the call fail without being made (seccomp(2): the number -1 skips it, and the result is what stands in `rax`).
@@ -196,7 +196,7 @@ fn call(pid: Pid, registers: &libc::user_regs_struct) -> nix::Result<Call> {
         libc::SYS_sendto if registers.rdx >= ERROR_AT => {
             let word = read(pid, registers.rsi)?;
             // A netlink message says its own length.
-            if word & 0xffff_ffff == registers.rdx { Call::Request((word >> 32 & 0xffff) as u16) } else { Call::Send }
+            if word & 0xffff_ffff == registers.rdx { Call::Request(((word >> 32) & 0xffff) as u16) } else { Call::Send }
         }
         libc::SYS_recvfrom => Call::Receive,
         libc::SYS_fsync | libc::SYS_fdatasync => Call::Sync,

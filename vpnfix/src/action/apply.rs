@@ -170,7 +170,7 @@ impl<'a> Change<'a> {
         let doomed = self.own();
         self.note_or_tell(&doomed, Stage::Doomed);
         let mut taken = TakenBack::default();
-        let mut asked = BTreeSet::new();
+        let mut unanswered = BTreeSet::new();
         for attempt in 0..=ATTEMPTS {
             // None of these waits is on the way of a change that goes well.
             tokio::time::sleep(PAUSE * attempt.saturating_sub(1)).await;
@@ -188,12 +188,12 @@ impl<'a> Change<'a> {
                 .filter(|number| self.rule(*number).is_some_and(|rule| there.contains(rule)))
                 .collect();
             let gone: Vec<usize> = doomed.iter().copied().filter(|number| !standing.contains(number)).collect();
-            self.tell_removed(&asked, &gone, &mut taken, (action, why));
+            self.note_gone(&unanswered, &gone, &mut taken, (action, why));
             if standing.is_empty() {
                 taken.left.clear();
                 break;
             }
-            if attempt == ATTEMPTS || !self.delete_all(&standing, &mut asked, &mut taken).await {
+            if attempt == ATTEMPTS || !self.delete_all(&standing, &mut unanswered, &mut taken, (action, why)).await {
                 taken.left.extend(self.standing_again(&standing, &taken.left));
                 break;
             }
@@ -202,22 +202,28 @@ impl<'a> Change<'a> {
     }
 
     /// Deletes these rules, the last first. False if trying again is of no use.
-    async fn delete_all(&self, standing: &[usize], asked: &mut BTreeSet<usize>, taken: &mut TakenBack) -> bool {
+    async fn delete_all(
+        &self,
+        standing: &[usize],
+        unanswered: &mut BTreeSet<usize>,
+        taken: &mut TakenBack,
+        (action, why): (Action, &str),
+    ) -> bool {
         let mut worth_trying = false;
         taken.left.clear();
         for number in standing.iter().rev() {
             let Some(rule) = self.rule(*number) else { continue };
             match self.netlink.delete_rule(rule).await {
-                // What counts is that it is read back as gone.
                 Ok(()) => {
                     worth_trying = true;
-                    asked.insert(*number);
+                    audit::tell(self.author, action, rule, why);
+                    taken.removed.push(rule.clone());
                 }
                 Err(error) if error.is_missing() => worth_trying = true,
                 Err(source) => {
                     worth_trying |= source.is_passing() || source.is_unanswered();
                     if source.is_unanswered() {
-                        asked.insert(*number);
+                        unanswered.insert(*number);
                     }
                     taken.left.push(LeftBehind { rule: rule.clone(), source: Some(source) });
                 }
@@ -226,10 +232,10 @@ impl<'a> Change<'a> {
         worth_trying
     }
 
-    /// Writes down and tells which of the rules that were asked to be deleted are gone.
-    fn tell_removed(
+    /// Writes down which rules are read back as gone, and tells of those whose deletion had no answer.
+    fn note_gone(
         &mut self,
-        asked: &BTreeSet<usize>,
+        unanswered: &BTreeSet<usize>,
         gone: &[usize],
         taken: &mut TakenBack,
         (action, why): (Action, &str),
@@ -237,7 +243,7 @@ impl<'a> Change<'a> {
         let is_new = |number: &usize| self.rules.get(*number).is_some_and(|recorded| recorded.stage != Stage::Removed);
         let fresh: Vec<usize> = gone.iter().copied().filter(is_new).collect();
         self.note_or_tell(&fresh, Stage::Removed);
-        for number in fresh.iter().rev().filter(|number| asked.contains(number)) {
+        for number in fresh.iter().rev().filter(|number| unanswered.contains(number)) {
             let Some(rule) = self.rule(*number).cloned() else { continue };
             audit::tell(self.author, action, &rule, why);
             taken.removed.push(rule);
