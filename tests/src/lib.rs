@@ -7,6 +7,8 @@ pub mod command;
 pub mod incident;
 pub mod ip;
 pub mod scene;
+#[cfg(target_arch = "x86_64")]
+pub mod syscalls;
 pub mod trace;
 pub mod traffic;
 pub mod wait;

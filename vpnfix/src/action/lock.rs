@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -114,7 +115,8 @@ impl Drop for Lock {
     }
 }
 
-fn open_directory(directory: &Path) -> Result<impl std::os::fd::AsFd + use<>, LockError> {
+/// Opens the run directory, made (0700) if it is missing.
+pub(super) fn open_directory(directory: &Path) -> Result<OwnedFd, LockError> {
     let failed = |source: io::Error| LockError::Directory { path: directory.to_owned(), source };
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),

@@ -125,7 +125,7 @@ fn run_directory() -> Check {
         needed_for: vec![Purpose::Fix],
         state: if usable { CheckState::Ok } else { CheckState::Missing },
         found: if usable {
-            format!("{} for the lock", directory.display())
+            format!("{} for the lock and the undo journal", directory.display())
         } else {
             format!("{} cannot be written", directory.display())
         },

@@ -13,6 +13,7 @@ pub mod lab;
 pub mod output;
 pub mod settings;
 pub mod signals;
+pub mod standing;
 pub mod trace;
 pub mod undo;
 
@@ -20,8 +21,13 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
+use crate::action::audit;
 use crate::core::report::Outcome;
 use cli::{Cli, Command, Global};
 use failure::Failure;
@@ -62,21 +68,27 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Logs go to standard error: errors and warnings always, more with `-v`, nothing but errors with `-q`.
+/// Logs go to standard error: errors, warnings and the audit trail always, more with `-v`, nothing but errors with `-q`. The
+/// audit trail also goes to journald where that runs, whatever the options.
 fn start_log(global: &Global) {
     let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "vpnfix=info,warn",
-        (false, 2) => "vpnfix=debug,warn",
-        (false, _) => "vpnfix=trace,debug",
+        (true, _) => "error".into(),
+        (false, 0) => format!("warn,{}=info", audit::TARGET),
+        (false, 1) => "vpnfix=info,warn".into(),
+        (false, 2) => "vpnfix=debug,warn".into(),
+        (false, _) => "vpnfix=trace,debug".into(),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level))
+    let stderr = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
         .without_time()
-        .init();
+        .with_filter(EnvFilter::new(level));
+    // Without a journald there is no socket, and nothing to do about it.
+    let journald = tracing_journald::layer().ok().map(|layer| {
+        let audit_alone = Targets::new().with_target(audit::TARGET, Level::INFO);
+        layer.with_field_prefix(Some("VPNFIX".into())).with_syslog_identifier("vpnfix".into()).with_filter(audit_alone)
+    });
+    tracing_subscriber::registry().with(stderr).with(journald).init();
 }
 
 fn run(cli: Cli) -> Result<Outcome, Failure> {

@@ -4,39 +4,55 @@ use super::assess::{in_namespace, netlink_failure};
 use super::failure::Failure;
 use super::fix::lock;
 use super::settings::Settings;
-use crate::action::apply;
+use super::standing::Standing;
+use crate::action::apply::TakenBack;
+use crate::core::model::{Netns, Rule};
 use crate::core::report::fix::{UNDO_SCHEMA, UndoReport};
 use crate::core::report::{Outcome, VERSION};
 use crate::render;
 
-/// Takes back every rule that carries vpnfix's protocol number.
+/// Takes back every rule of vpnfix that stands: those that carry its protocol number, whatever the journal says of them.
 ///
 /// # Errors
-/// The rules cannot be read, or another vpnfix is changing them.
+/// The rules cannot be read, nothing could be taken back, or another vpnfix is changing them.
 pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
     let report = in_namespace(settings, async |access| {
         // Taken before the rules are read: a `fix` that runs may be about to add its own.
         let _lock = lock(&access.netns)?;
-        let own = apply::own_rules(&access.netlink).await.map_err(|error| netlink_failure("read the rules", &error))?;
-        let (removed, left) = apply::take_back(&access.netlink, &own).await;
-        if removed.is_empty()
-            && let Some(first) = left.first()
-        {
-            let failure = netlink_failure("undo", &first.source);
-            return Err(match left.len() {
-                1 => failure,
-                more => Failure { message: format!("{} (and {} more rules)", failure.message, more - 1), ..failure },
-            });
-        }
-        Ok(UndoReport {
-            schema: UNDO_SCHEMA.into(),
-            version: VERSION.into(),
-            outcome: if left.is_empty() { Outcome::Ok } else { Outcome::Unconfirmed },
-            netns: access.netns,
-            removed: removed.iter().map(crate::core::model::Rule::delete_command).collect(),
-            left: left.iter().map(apply::LeftBehind::told).collect(),
-        })
+        let mut standing = Standing::read(&access).await?;
+        let notes = standing.notes(false);
+        let taken = standing.undo().await;
+        nothing_done(&taken)?;
+        Ok(UndoReport { notes, ..of(access.netns.clone(), &taken) })
     })?;
     settings.output.report(&report, render::fix::undo_text)?;
     Ok(report.outcome)
+}
+
+/// An undo that took nothing back is a failure, not a report.
+fn nothing_done(taken: &TakenBack) -> Result<(), Failure> {
+    if !taken.removed.is_empty() || taken.complete() {
+        return Ok(());
+    }
+    let first = taken.left.iter().find_map(|left| left.source.as_ref()).or(taken.unread.as_ref());
+    let failure = first.map_or_else(
+        || Failure::unable(format!("undo: {}", taken.told().join(", "))),
+        |source| netlink_failure("undo", source),
+    );
+    Err(match taken.left.len() {
+        0 | 1 => failure,
+        more => Failure { message: format!("{} (and {} more rules)", failure.message, more - 1), ..failure },
+    })
+}
+
+fn of(netns: Netns, taken: &TakenBack) -> UndoReport {
+    UndoReport {
+        schema: UNDO_SCHEMA.into(),
+        version: VERSION.into(),
+        outcome: if taken.complete() { Outcome::Ok } else { Outcome::Unconfirmed },
+        netns,
+        removed: taken.removed.iter().map(Rule::delete_command).collect(),
+        left: taken.told(),
+        notes: Vec::new(),
+    }
 }

@@ -315,6 +315,8 @@ pub enum NoteId {
     NoPlan,
     /// Something went wrong after the change; the rules stand.
     AfterChange,
+    /// What the undo journal tells of earlier changes, or what is wrong with it.
+    UndoJournal,
 }
 
 /// The first few of a list in words, and how many more there are: `a, b and 7 more`.

@@ -124,5 +124,6 @@ pub fn undo_text(report: &UndoReport, palette: Palette) -> String {
     if !report.removed.is_empty() && report.left.is_empty() {
         let _ = writeln!(out, "{}", palette.good("UNDONE: vpnfix's rules are gone."));
     }
+    notes(&mut out, report.notes.iter().map(|note| note.text.as_str()), palette);
     out
 }

@@ -187,6 +187,39 @@ fn parse_address(hexadecimal: &str) -> Option<IpAddr> {
     }
 }
 
+/// The kernel's name for the time since it was booted, a UUID: what dies with the kernel is gone under another one
+/// (`drivers/char/random.c`).
+///
+/// # Errors
+/// If /proc cannot be read.
+pub fn boot_id() -> Result<String, HostError> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let id = read(path)?.trim().to_owned();
+    if id.is_empty() {
+        return Err(HostError { path, source: io::Error::new(io::ErrorKind::InvalidData, "it is empty") });
+    }
+    Ok(id)
+}
+
+/// The user who logged in, also behind sudo (`/proc/self/loginuid`, kept by the kernel's audit); `None` for what no login
+/// started, and where the kernel does not keep it.
+#[must_use]
+pub fn login_uid() -> Option<u32> {
+    read("/proc/self/loginuid").ok()?.trim().parse().ok().filter(|uid| *uid != u32::MAX)
+}
+
+/// The real user of this process.
+#[must_use]
+pub fn uid() -> u32 {
+    nix::unistd::getuid().as_raw()
+}
+
+/// Now, in seconds since the Unix epoch.
+#[must_use]
+pub fn unix_time() -> u64 {
+    nanoseconds(ClockId::CLOCK_REALTIME) / 1_000_000_000
+}
+
 /// Now by `CLOCK_MONOTONIC`, in nanoseconds: the clock of `bpf_ktime_get_ns`.
 #[must_use]
 pub fn monotonic_ns() -> u64 {

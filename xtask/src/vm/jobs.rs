@@ -43,6 +43,10 @@ const MODULES: [&str; 12] = [
 const ENGINE_SECONDS: (&str, &str) = ("VPNFIX_ENGINE_SECONDS", "60");
 const ENGINE_CASES: (&str, &str) = (ENGINE_CASES_VARIABLE, "4000");
 
+/// How many runs the test of kills makes; the tests of faults and races then try less as well. The host's own kernel sees
+/// them all.
+const KILL_RUNS: (&str, &str) = ("VPNFIX_KILL_RUNS", "14");
+
 /// One command in a machine.
 pub struct Job {
     /// A word that names it in the log, and names its files.
@@ -114,7 +118,8 @@ fn plays(programs: &Programs, extent: Extent) -> Vec<Job> {
     for scene in programs.scenes.iter().filter(|scene| extent == Extent::All || scene.name == KERNEL_SIDE) {
         let job = |name: String| {
             let job = Job::new(name, 420, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix));
-            job.with(("RUST_BACKTRACE", "1")).with(ALL_KINDS).with(ENGINE_SECONDS).with(ENGINE_CASES)
+            let job = job.with(("RUST_BACKTRACE", "1")).with(ALL_KINDS);
+            job.with(ENGINE_SECONDS).with(ENGINE_CASES).with(KILL_RUNS)
         };
         jobs.push(job(format!("scenes-{}", scene.name)));
         if BOTH_WAYS.contains(&scene.name.as_str()) {

@@ -47,7 +47,7 @@ impl Repair<'_> {
     }
 }
 
-fn missing_rule(rule: &Rule) -> Difference {
+pub(super) fn missing_rule(rule: &Rule) -> Difference {
     Difference { name: format!("rule `{rule}`"), destination: None, expected: "there".into(), found: "gone".into() }
 }
 

@@ -9,6 +9,7 @@ use super::cli::FixArgs;
 use super::failure::Failure;
 use super::settings::Settings;
 use super::signals::Signals;
+use super::standing::Standing;
 use crate::action::lock::Lock;
 use crate::core::judge::Judgement;
 use crate::core::model::Netns;
@@ -40,19 +41,25 @@ pub fn report(settings: &Settings, args: &FixArgs) -> Result<FixReport, Failure>
         // Taken before the host is read: what is planned from must not change under another vpnfix's hands.
         let _lock = if args.dry_run { None } else { Some(lock(&access.netns)?) };
         let signals = Signals::listen()?;
+        let mut standing = Standing::read(&access).await?;
+        let journal_notes = standing.notes(args.dry_run);
+        if !args.dry_run {
+            standing.take_back_unfinished().await?;
+        }
         let host = Host::read(&access, settings, &[]).await?;
         host.has_destinations("fix")?;
         let judgement = host.judge(&access)?;
         let controls = host.controls(&access, &judgement.findings)?;
         let plan = make_plan(&host, &judgement, &controls, args)?;
         let mut report = blank(&host, &judgement, &plan, args.dry_run);
+        report.notes.extend(journal_notes);
         if args.dry_run || plan.steps.is_empty() {
             report.outcome = if judgement.findings.is_empty() { Outcome::Ok } else { Outcome::FaultFound };
             report.remaining = judgement.findings;
             return Ok(report);
         }
         let repair = Repair::prepare(settings, &access, host, judgement, controls, plan, args)?;
-        repair.run(&mut report, signals).await?;
+        repair.run(&standing, &mut report, signals).await?;
         Ok(report)
     })
 }

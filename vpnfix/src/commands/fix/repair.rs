@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use super::check::missing_rule;
 use super::confirmation::{Moment, after_change};
-use crate::action::apply::{self, ApplyError};
+use crate::action::apply::{self, ApplyError, Change, StepError};
+use crate::action::audit::Action;
 use crate::commands::assess::{Access, Controls, Host, netlink_failure};
 use crate::commands::attach;
 use crate::commands::cli::FixArgs;
 use crate::commands::failure::Failure;
 use crate::commands::settings::Settings;
 use crate::commands::signals::Signals;
+use crate::commands::standing::Standing;
 use crate::core::confirm::Confirmation;
 use crate::core::destination::{self, Destination};
 use crate::core::judge::Judgement;
@@ -60,20 +63,24 @@ impl<'a> Repair<'a> {
     }
 
     /// Applies, checks, and confirms or rolls back. What came of it is in the report.
-    pub(super) async fn run(mut self, report: &mut FixReport, mut signals: Signals) -> Result<(), Failure> {
+    pub(super) async fn run(
+        mut self,
+        standing: &Standing<'_>,
+        report: &mut FixReport,
+        mut signals: Signals,
+    ) -> Result<(), Failure> {
         // Attaching takes a while; whoever gave up meanwhile wants no change.
         if tokio::time::timeout(Duration::from_millis(1), signals.came()).await.is_ok() {
             return Err(Failure::unable("fix: interrupted before anything was changed"));
         }
-        let added = match apply::apply(&self.access.netlink, &self.plan).await {
-            Ok(added) => added,
-            Err(error) if error.added.is_empty() => {
-                return Err(netlink_failure("apply the plan", &error.source));
-            }
-            Err(error) => return self.roll_back(report, &error.added, vec![refused_step(&error)]).await,
-        };
-        report.applied = added.iter().map(Rule::add_command).collect();
+        let mut change = standing.change(&self.plan.steps)?;
+        if let Err(error) = change.add(&self.plan.steps).await {
+            let untouched = self.roll_back(report, change, vec![refused_step(&error)]).await;
+            return if untouched { Err(refused(&error)) } else { Ok(()) };
+        }
         let changed = Instant::now();
+        let added: Vec<Rule> = self.plan.steps.iter().map(|step| step.rule.clone()).collect();
+        report.applied = added.iter().map(Rule::add_command).collect();
         let at_change = attach::totals(&self.tracer);
         let (judgement, differences) = match self.check(&added).await {
             Ok(checked) => checked,
@@ -84,12 +91,17 @@ impl<'a> Repair<'a> {
                     expected: "an answer".into(),
                     found: failure.message,
                 };
-                return self.roll_back(report, &added, vec![difference]).await;
+                self.roll_back(report, change, vec![difference]).await;
+                return Ok(());
             }
         };
         if !differences.is_empty() {
-            return self.roll_back(report, &added, differences).await;
+            self.roll_back(report, change, differences).await;
+            return Ok(());
         }
+        report
+            .notes
+            .extend(change.keep().err().map(|error| after_change(&Failure::of("keep the undo journal", &error))));
         // Only now: before, the requests would leave in the clear like everything else.
         if let Some(probe) = &mut self.probe {
             probe.begin();
@@ -104,6 +116,11 @@ impl<'a> Repair<'a> {
                 false
             }
         };
+        let gone = apply::missing(&self.access.netlink, &added).await.unwrap_or_default();
+        if !gone.is_empty() {
+            self.roll_back(report, change, gone.iter().map(missing_rule).collect()).await;
+            return Ok(());
+        }
         let confirmed = !report.confirmations.is_empty() && report.confirmations.iter().all(Confirmation::confirmed);
         if watched_to_the_end && confirmed && report.remaining.is_empty() {
             report.outcome = Outcome::Ok;
@@ -117,21 +134,18 @@ impl<'a> Repair<'a> {
         self.plan.repairs.iter().filter_map(|index| destinations.get(*index).map(|destination| (*index, destination)))
     }
 
-    /// Takes the rules back and says why.
-    async fn roll_back(
-        &self,
-        report: &mut FixReport,
-        added: &[Rule],
-        differences: Vec<Difference>,
-    ) -> Result<(), Failure> {
-        let (_, left) = apply::take_back(&self.access.netlink, added).await;
-        let standing = apply::missing(&self.access.netlink, added).await;
-        let complete = left.is_empty() && standing.is_ok_and(|gone| gone.len() == added.len());
-        report.rollback =
-            Some(Rollback { differences, complete, left: left.iter().map(apply::LeftBehind::told).collect() });
+    /// Takes the rules back and says why. True if none of them stood.
+    async fn roll_back(&self, report: &mut FixReport, mut change: Change<'_>, differences: Vec<Difference>) -> bool {
+        let why = differences.first().map_or_else(String::new, |difference| {
+            format!("{}: expected {}, found {}", difference.name, difference.expected, difference.found)
+        });
+        let taken = change.take_back(Action::RollBack, &why).await;
+        let complete = taken.complete();
+        report.rollback = Some(Rollback { differences, complete, left: taken.told() });
         report.remaining = self.before.findings.clone();
         report.outcome = if complete { Outcome::RolledBack } else { Outcome::Unconfirmed };
-        Ok(())
+        change.end(&taken);
+        complete && taken.removed.is_empty()
     }
 }
 
@@ -156,5 +170,13 @@ fn refused_step(error: &ApplyError) -> Difference {
         destination: None,
         expected: "acknowledged by the kernel".into(),
         found: Failure::of("refused", &error.source).message,
+    }
+}
+
+/// The failure of a plan of which nothing stands.
+fn refused(error: &ApplyError) -> Failure {
+    match &error.source {
+        StepError::Netlink(source) => netlink_failure("apply the plan", source),
+        StepError::Journal(source) => Failure::of("apply the plan", source),
     }
 }

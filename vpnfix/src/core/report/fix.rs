@@ -88,4 +88,7 @@ pub struct UndoReport {
     pub removed: Vec<String>,
     /// What could not be removed, and why.
     pub left: Vec<String>,
+    /// What is worth knowing besides.
+    #[serde(default)]
+    pub notes: Vec<Note>,
 }

@@ -1,65 +1,38 @@
-//! Adding and deleting single rules, over the crate `rtnetlink`.
+//! Adding and deleting single rules.
+//!
+//! Over the same channel as reading: an answer that does not come, or is lost for want of memory (`ENOBUFS`), must end the
+//! request and leave the socket usable, because the rules that stand before it are to be taken back over it.
 
-use std::io;
+use netlink_packet_core::{Emitable as _, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 
-use netlink_sys::AsyncSocket as _;
-use rtnetlink::Handle;
-
-use super::channel::{HEADER_BYTES, kernel_text};
+use super::channel::{Channel, Request};
 use super::error::{NetlinkError, Operation};
-use super::rule;
+use super::{RTM_DELRULE, RTM_NEWRULE, rule};
 use crate::core::model::Rule;
 
-/// A connection for changes, in the namespace of the thread that made it. Its task ends with it.
-pub(super) struct Changes {
-    handle: Handle,
+/// Adds the rule (`NLM_F_CREATE` and `NLM_F_EXCL`).
+pub(super) async fn add(channel: &mut Channel, operation: Operation, rule: &Rule) -> Result<(), NetlinkError> {
+    request(channel, RTM_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, operation, rule).await
 }
 
-impl Changes {
-    /// Connects. Must be called within a tokio runtime that has I/O enabled.
-    pub(super) fn open() -> Result<Self, NetlinkError> {
-        let connect = || {
-            let (mut connection, handle, _notifications) = rtnetlink::new_connection_with_strict_check()?;
-            let socket = connection.socket_mut().socket_mut();
-            socket.set_ext_ack(true)?;
-            // A refusal then quotes the request's header alone, and the kernel's words follow right behind it.
-            socket.set_cap_ack(true)?;
-            tokio::spawn(connection);
-            Ok(Self { handle })
-        };
-        connect().map_err(|source| NetlinkError::Open { source })
-    }
-
-    /// Adds the rule (`NLM_F_CREATE` and `NLM_F_EXCL`).
-    pub(super) async fn add(&self, operation: Operation, rule: &Rule) -> Result<(), NetlinkError> {
-        expressible(&operation, rule)?;
-        let mut request = self.handle.rule().add();
-        *request.message_mut() = rule::message(rule);
-        request.execute().await.map_err(|error| told(operation, error))
-    }
-
-    /// Deletes the first rule that has all that the message says.
-    pub(super) async fn delete(&self, operation: Operation, rule: &Rule) -> Result<(), NetlinkError> {
-        expressible(&operation, rule)?;
-        self.handle.rule().del(rule::message(rule)).execute().await.map_err(|error| told(operation, error))
-    }
+/// Deletes the first rule that has all that the message says.
+pub(super) async fn delete(channel: &mut Channel, operation: Operation, rule: &Rule) -> Result<(), NetlinkError> {
+    request(channel, RTM_DELRULE, NLM_F_ACK, operation, rule).await
 }
 
-fn expressible(operation: &Operation, rule: &Rule) -> Result<(), NetlinkError> {
-    if rule.unknown_attributes.is_empty() {
-        return Ok(());
+async fn request(
+    channel: &mut Channel,
+    kind: u16,
+    flags: u16,
+    operation: Operation,
+    rule: &Rule,
+) -> Result<(), NetlinkError> {
+    if !rule.unknown_attributes.is_empty() {
+        return Err(NetlinkError::NotExpressible { operation, numbers: rule.unknown_attributes.clone() });
     }
-    Err(NetlinkError::NotExpressible { operation: operation.clone(), numbers: rule.unknown_attributes.clone() })
-}
-
-/// The crate's error as ours. It hands on what follows the error's code: the request's header, and the attributes.
-fn told(operation: Operation, error: rtnetlink::Error) -> NetlinkError {
-    match error {
-        rtnetlink::Error::NetlinkError(refusal) => NetlinkError::Refused {
-            operation,
-            text: refusal.header.get(HEADER_BYTES..).and_then(kernel_text),
-            source: refusal.to_io(),
-        },
-        other => NetlinkError::Socket { operation, source: io::Error::other(other) },
-    }
+    let message = rule::message(rule);
+    let mut body = vec![0; message.buffer_len()];
+    message.emit(&mut body);
+    let acknowledged = channel.exchange(&Request { kind, flags, body }, |_kind, _payload| Ok(None::<()>)).await;
+    acknowledged.map(drop).map_err(|failure| failure.of(operation))
 }

@@ -1,8 +1,9 @@
 //! One rtnetlink socket, and the exchange of a request for its replies.
 //!
-//! The crate `rtnetlink` is used for changes, not for reading: with `netlink-proto` below it, it drops a message that it
-//! cannot decode with no more than a log line, and does not tell of an interrupted dump. A rule or a route missing in
-//! silence would be a wrong verdict here. The layers below it serve: the socket (`netlink-sys`) and the formats
+//! Not over the crate `rtnetlink`: with `netlink-proto` below it, it drops a message that it cannot decode with no more
+//! than a log line, does not tell of an interrupted dump, waits for an acknowledgement for ever, and never reads again from
+//! a socket that once told of lost messages. A rule or a route missing in silence would be a wrong verdict here, and after a
+//! lost acknowledgement rules are to be taken back. The layers below it serve: the socket (`netlink-sys`) and the formats
 //! (`netlink-packet-*`).
 
 use std::io;

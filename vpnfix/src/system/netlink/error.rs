@@ -168,6 +168,20 @@ impl NetlinkError {
         matches!(self, Self::Missing { .. }) || self.errno() == Some(libc::ENOENT)
     }
 
+    /// May the same request succeed a moment later (`EBUSY`, `ENOBUFS`, `EINTR`, `EAGAIN`, `ENOMEM`, or no answer)?
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        const PASSING: [i32; 5] = [libc::EBUSY, libc::ENOBUFS, libc::EINTR, libc::EAGAIN, libc::ENOMEM];
+        matches!(self, Self::TimedOut { .. } | Self::Interrupted { .. })
+            || self.errno().is_some_and(|errno| PASSING.contains(&errno))
+    }
+
+    /// May the kernel have done what it was asked to, although no answer told of it?
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Socket { .. } | Self::TimedOut { .. } | Self::Malformed { .. } | Self::Interrupted { .. })
+    }
+
     fn errno(&self) -> Option<i32> {
         match self {
             Self::Open { source } | Self::Socket { source, .. } | Self::Refused { source, .. } => source.raw_os_error(),

@@ -17,7 +17,6 @@ use netlink_packet_core::NLM_F_DUMP;
 use tokio::sync::Mutex;
 
 use self::attribute::family_number;
-use self::change::Changes;
 use self::channel::{Channel, Decoded, Failure, Request};
 use self::rule::NotExact;
 use crate::core::model::{
@@ -35,6 +34,7 @@ const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
 const RTM_GETRULE: u16 = 34;
 const RTA_OIF: u16 = 4;
 const RTA_TABLE: u16 = 15;
@@ -45,10 +45,7 @@ const FILTERED_DUMPS: usize = 8;
 ///
 /// Its methods may be called from several tasks; they take turns.
 pub struct Netlink {
-    /// For reading: nothing may be missing in silence, and an interrupted dump is taken again.
     channel: Mutex<Channel>,
-    /// For changes, which are one request and one acknowledgement each.
-    changes: Changes,
 }
 
 impl Netlink {
@@ -57,7 +54,7 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::Open`] if there is no such socket to be had.
     pub fn connect() -> Result<Self, NetlinkError> {
-        Ok(Self { channel: Mutex::new(Channel::open()?), changes: Changes::open()? })
+        Ok(Self { channel: Mutex::new(Channel::open()?) })
     }
 
     /// Everything that judging needs: host, links, addresses, rules, and the routes of each table that a rule or a VRF
@@ -262,7 +259,8 @@ impl Netlink {
     /// [`NetlinkError::is_privilege`] without `CAP_NET_ADMIN`.
     pub async fn add_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
         let operation = Operation::AddRule(Box::new(rule.clone()));
-        match self.changes.add(operation.clone(), rule).await {
+        let outcome = change::add(&mut *self.channel.lock().await, operation.clone(), rule).await;
+        match outcome {
             Err(error) if error.is_exists() => {
                 let other = rule::collision(&self.rules_of(rule.family).await?, rule).cloned().map(Box::new);
                 Err(other.map_or(error, |other| NetlinkError::Collides { operation, other }))
@@ -281,7 +279,7 @@ impl Netlink {
     pub async fn delete_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
         let operation = Operation::DeleteRule(Box::new(rule.clone()));
         match rule::check_deletion(&self.rules_of(rule.family).await?, rule) {
-            Ok(()) => self.changes.delete(operation, rule).await,
+            Ok(()) => change::delete(&mut *self.channel.lock().await, operation, rule).await,
             Err(NotExact::Missing) => Err(NetlinkError::Missing { operation }),
             Err(NotExact::Another(other)) => Err(NetlinkError::Ambiguous { operation, other }),
         }
