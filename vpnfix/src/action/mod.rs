@@ -1,4 +1,5 @@
 //! What changes the system, and what guards it.
 
 pub mod apply;
+pub mod files;
 pub mod lock;
