@@ -1,20 +1,22 @@
 //! `vpnfix undo`.
 
 use super::assess::{in_namespace, netlink_failure};
+use super::cli::UndoArgs;
 use super::failure::Failure;
 use super::fix::lock;
+use super::own_files;
 use super::settings::Settings;
 use crate::action::apply;
 use crate::core::report::fix::{UNDO_SCHEMA, UndoReport};
 use crate::core::report::{Outcome, VERSION};
 use crate::render;
 
-/// Takes back every rule that carries vpnfix's protocol number.
+/// Takes back every rule that carries vpnfix's protocol number, and the files of its own.
 ///
 /// # Errors
 /// The rules cannot be read, or another vpnfix is changing them.
-pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
-    let report = in_namespace(settings, async |access| {
+pub fn run(settings: &Settings, args: &UndoArgs) -> Result<Outcome, Failure> {
+    let mut report = in_namespace(settings, async |access| {
         // Taken before the rules are read: a `fix` that runs may be about to add its own.
         let _lock = lock(&access.netns)?;
         let own = apply::own_rules(&access.netlink).await.map_err(|error| netlink_failure("read the rules", &error))?;
@@ -35,8 +37,11 @@ pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
             netns: access.netns,
             removed: removed.iter().map(crate::core::model::Rule::delete_command).collect(),
             left: left.iter().map(apply::LeftBehind::told).collect(),
+            files: Vec::new(),
+            notes: Vec::new(),
         })
     })?;
+    own_files::take_back(&mut report, args.all)?;
     settings.output.report(&report, render::fix::undo_text)?;
     Ok(report.outcome)
 }
