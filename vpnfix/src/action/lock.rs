@@ -1,4 +1,4 @@
-//! The lock that lets one vpnfix at a time change the rules of a namespace.
+//! The locks that let one vpnfix at a time change the rules of a namespace, and the files on this host.
 
 use std::env;
 use std::fs::{DirBuilder, File};
@@ -24,7 +24,7 @@ pub fn run_directory() -> PathBuf {
         .map_or_else(|| RUN_DIRECTORY.into(), Into::into)
 }
 
-/// Held while rules of one namespace are changed. The kernel releases it when the process ends, however it ends.
+/// Held while rules of one namespace, or files of vpnfix's own, are changed. The kernel releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
     file: Flock<File>,
@@ -34,7 +34,7 @@ pub struct Lock {
 #[derive(Debug, Error)]
 pub enum LockError {
     /// Another vpnfix holds it.
-    #[error("another vpnfix is changing the rules{}", by.map_or(String::new(), |pid| format!(" (process {pid})")))]
+    #[error("another vpnfix is making changes{}", by.map_or(String::new(), |pid| format!(" (process {pid})")))]
     Held {
         /// Its process id, where it could be read.
         by: Option<u32>,
@@ -87,13 +87,23 @@ impl Lock {
     /// # Errors
     /// As [`Lock::take`].
     pub fn take_in(directory: &Path, netns_inode: u64) -> Result<Self, LockError> {
-        let name = format!("lock-{netns_inode}");
-        let path = directory.join(&name);
+        Self::take_named(directory, &format!("lock-{netns_inode}"))
+    }
+
+    /// Takes the lock of vpnfix's own files on disk, in this run directory. Files belong to no network namespace.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub fn take_of_files_in(directory: &Path) -> Result<Self, LockError> {
+        Self::take_named(directory, "lock-files")
+    }
+
+    fn take_named(directory: &Path, name: &str) -> Result<Self, LockError> {
+        let path = directory.join(name);
         let failed = |source: io::Error| LockError::File { path: path.clone(), source };
         let holder = open_directory(directory)?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(&holder, name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|errno| failed(errno.into()))?;
+        let file = openat(&holder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| failed(errno.into()))?;
         match Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 // Only for the other's message: what is written here decides nothing.

@@ -2,5 +2,7 @@
 
 pub mod apply;
 pub mod audit;
+pub mod files;
 pub mod journal;
 pub mod lock;
+pub mod restart;

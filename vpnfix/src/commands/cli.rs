@@ -92,8 +92,8 @@ pub enum Command {
     Trace(TraceArgs),
     /// Repair by policy rules, and confirm it on live packets.
     Fix(FixArgs),
-    /// Take back every rule that vpnfix added.
-    Undo,
+    /// Take back every rule that vpnfix added, and the cure's file.
+    Undo(UndoArgs),
     /// The incident as a scene in namespaces of its own.
     Lab(LabArgs),
     /// Print a shell's completion script.
@@ -218,6 +218,20 @@ pub struct FixArgs {
     /// How long to wait for live packets that confirm the repair.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
     pub wait: Duration,
+    /// Also switch strongSwan's own routes off, by a file of vpnfix's own in its configuration.
+    #[arg(long)]
+    pub cure: bool,
+    /// Restart strongSwan's daemon after that, by its unit: it reads the setting only when it starts.
+    #[arg(long, requires = "cure")]
+    pub restart: bool,
+}
+
+/// Options of `undo`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct UndoArgs {
+    /// Also what was written to keep the repair over a reboot.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Strategies by their names on the command line.

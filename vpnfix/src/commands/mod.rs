@@ -11,6 +11,7 @@ pub mod fix;
 pub mod generate;
 pub mod lab;
 pub mod output;
+mod own_files;
 pub mod settings;
 pub mod signals;
 pub mod standing;
@@ -99,7 +100,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Explain(args) => explain::run(&settings()?, &args, cli.global.verbose > 0),
         Command::Trace(args) => trace::run(&settings()?, &args),
         Command::Fix(args) => fix::run(&settings()?, &args),
-        Command::Undo => undo::run(&settings()?),
+        Command::Undo(args) => undo::run(&settings()?, &args),
         Command::Lab(args) => lab_outcome(lab::run(&args)),
         Command::Completions { shell } => generate::completions(shell, &settings()?.output),
         Command::Man => generate::manual(&settings()?.output),

@@ -1,8 +1,10 @@
 //! `vpnfix undo`.
 
 use super::assess::{in_namespace, netlink_failure};
+use super::cli::UndoArgs;
 use super::failure::Failure;
 use super::fix::lock;
+use super::own_files;
 use super::settings::Settings;
 use super::standing::Standing;
 use crate::action::apply::TakenBack;
@@ -11,12 +13,12 @@ use crate::core::report::fix::{UNDO_SCHEMA, UndoReport};
 use crate::core::report::{Outcome, VERSION};
 use crate::render;
 
-/// Takes back every rule of vpnfix that stands: those that carry its protocol number, whatever the journal says of them.
+/// Takes back every rule of vpnfix that stands: those that carry its protocol number, whatever the journal says of them; and the files of its own.
 ///
 /// # Errors
 /// The rules cannot be read, nothing could be taken back, or another vpnfix is changing them.
-pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
-    let report = in_namespace(settings, async |access| {
+pub fn run(settings: &Settings, args: &UndoArgs) -> Result<Outcome, Failure> {
+    let mut report = in_namespace(settings, async |access| {
         // Taken before the rules are read: a `fix` that runs may be about to add its own.
         let _lock = lock(&access.netns)?;
         let mut standing = Standing::read(&access).await?;
@@ -25,6 +27,7 @@ pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
         nothing_done(&taken)?;
         Ok(UndoReport { notes, ..of(access.netns.clone(), &taken) })
     })?;
+    own_files::take_back(&mut report, args.all)?;
     settings.output.report(&report, render::fix::undo_text)?;
     Ok(report.outcome)
 }

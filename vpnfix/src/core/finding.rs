@@ -317,6 +317,10 @@ pub enum NoteId {
     AfterChange,
     /// What the undo journal tells of earlier changes, or what is wrong with it.
     UndoJournal,
+    /// A daemon keeps to what it read when it started.
+    RestartDue,
+    /// Files that outlive the undo.
+    PersistenceStays,
 }
 
 /// The first few of a list in words, and how many more there are: `a, b and 7 more`.

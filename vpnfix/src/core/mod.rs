@@ -27,6 +27,8 @@ pub mod explain;
 
 pub mod confirm;
 
+pub mod own_file;
+
 pub mod report;
 pub mod story;
 

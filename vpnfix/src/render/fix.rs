@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Palette;
+use super::cure::applied;
 use super::diagnose::{cure, heading, notes, plan};
 use crate::core::confirm::{Confirmation, RungName, RungState};
 use crate::core::report::Outcome;
@@ -14,6 +15,9 @@ pub fn text(report: &FixReport, palette: Palette) -> String {
     let mut out = String::new();
     if report.before.is_empty() {
         let _ = writeln!(out, "{}", palette.good("Nothing to fix: every destination goes into its tunnel."));
+        if let Some(cure) = &report.cure_applied {
+            applied(&mut out, cure, palette);
+        }
         notes(&mut out, report.notes.iter().map(|note| note.text.as_str()), palette);
         return out;
     }
@@ -46,6 +50,9 @@ pub fn text(report: &FixReport, palette: Palette) -> String {
             };
             let _ = writeln!(out, "  {} belongs to {}: {how}", finding.prefix, finding.expected.device);
         }
+    }
+    if let Some(cure) = &report.cure_applied {
+        applied(&mut out, cure, palette);
     }
     cure(&mut out, &report.cure, palette);
     notes(&mut out, report.notes.iter().map(|note| note.text.as_str()), palette);
@@ -112,11 +119,14 @@ fn rollback(out: &mut String, rollback: &Rollback, palette: Palette) {
 #[must_use]
 pub fn undo_text(report: &UndoReport, palette: Palette) -> String {
     let mut out = String::new();
-    if report.removed.is_empty() && report.left.is_empty() {
-        out.push_str("Nothing to undo: vpnfix has no rule here.\n");
+    if report.removed.is_empty() && report.left.is_empty() && report.files.is_empty() {
+        out.push_str("Nothing to undo: vpnfix has no rule here, and no file of its own.\n");
     }
     for command in &report.removed {
         let _ = writeln!(out, "  {command}");
+    }
+    for file in &report.files {
+        let _ = writeln!(out, "  rm {file}");
     }
     for left in &report.left {
         let _ = writeln!(out, "  {} {left}", palette.bad("still there:"));

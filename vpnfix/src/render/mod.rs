@@ -1,5 +1,6 @@
 //! Text and JSON, from the same report values.
 
+mod cure;
 pub mod diagnose;
 pub mod doctor;
 pub mod explain;

@@ -2,7 +2,10 @@
 
 mod check;
 mod confirmation;
+mod cure;
 mod repair;
+
+use std::time::Duration;
 
 use super::assess::{Controls, Host, in_namespace};
 use super::cli::FixArgs;
@@ -20,6 +23,7 @@ use crate::core::report::fix::{FixReport, SCHEMA};
 use crate::core::report::{Outcome, VERSION};
 use crate::core::walk::Fib;
 use crate::render;
+use cure::Cure;
 use repair::Repair;
 
 /// Repairs, confirms and prints the report.
@@ -53,13 +57,26 @@ pub fn report(settings: &Settings, args: &FixArgs) -> Result<FixReport, Failure>
         let plan = make_plan(&host, &judgement, &controls, args)?;
         let mut report = blank(&host, &judgement, &plan, args.dry_run);
         report.notes.extend(journal_notes);
+        let cure = args.cure.then(|| Cure::plan(&host, &judgement.findings));
         if args.dry_run || plan.steps.is_empty() {
             report.outcome = if judgement.findings.is_empty() { Outcome::Ok } else { Outcome::FaultFound };
             report.remaining = judgement.findings;
+            if let Some(cure) = cure {
+                cure.carry_out(&mut report, &access, settings, args).await?;
+            }
             return Ok(report);
         }
+        let mut given_up = Signals::listen()?;
         let repair = Repair::prepare(settings, &access, host, judgement, controls, plan, args)?;
         repair.run(&standing, &mut report, signals).await?;
+        let Some(cure) = cure else { return Ok(report) };
+        if report.rollback.is_some() {
+            Cure::skip(&mut report, "the rules were rolled back");
+        } else if tokio::time::timeout(Duration::from_millis(1), given_up.came()).await.is_ok() {
+            Cure::skip(&mut report, "the repair was interrupted");
+        } else {
+            cure.carry_out(&mut report, &access, settings, args).await?;
+        }
         Ok(report)
     })
 }
@@ -100,6 +117,7 @@ fn blank(host: &Host, judgement: &Judgement, plan: &Plan, dry_run: bool) -> FixR
         remaining: Vec::new(),
         rollback: None,
         cure: owner::cures(&host.snapshot, &host.clues, &judgement.findings),
+        cure_applied: None,
         notes: judgement.notes.clone(),
     }
 }

@@ -4,7 +4,8 @@ use super::seen::{Seen, is_kind};
 use super::{Clues, Process, Program, of_route, of_rule};
 use crate::core::finding::{Confidence, Cure, Finding, Owner};
 use crate::core::model::{Family, Route, RouteKind, Rule, Snapshot};
-use crate::core::strongswan::{self, Daemon, Key, Place, ProblemKind, Settings, State};
+use crate::core::strongswan::cure::place_of_setting;
+use crate::core::strongswan::{self, Daemon, Place, State};
 
 /// What every cure of strongSwan's routes comes to.
 const NO_ROUTES: &str =
@@ -131,40 +132,8 @@ fn delete_route(snapshot: &Snapshot, route: &Route) -> String {
 
 /// The setting, at the place where this host has it or would have it.
 fn switch_off(clues: &Clues, daemon: Daemon, process: Option<&Process>) -> Cure {
-    let (place, edit) = place_of_setting(clues, daemon);
+    let (place, edit) = place_of_setting(&clues.strongswan, daemon);
     Cure { what: NO_ROUTES.into(), place, how: format!("{edit}, and {}{}", restart(process), caution(clues)) }
-}
-
-fn place_of_setting(clues: &Clues, daemon: Daemon) -> (String, String) {
-    let configuration = &clues.strongswan;
-    let of_setting = |kind: &ProblemKind| matches!(kind, ProblemKind::NotUnderstood(Key::InstallRoutes));
-    if let Some(problem) = configuration.problems.iter().find(|problem| of_setting(&problem.kind)) {
-        let place = problem.line.map_or_else(|| problem.file.clone(), |line| format!("{}:{line}", problem.file));
-        return (place, "write `install_routes = no` there: what stands there means nothing to the daemon".into());
-    }
-    let settings: Settings = configuration.settings(daemon);
-    if let Some(place) = settings.install_routes.place {
-        return (place.to_string(), "change it to `install_routes = no`".into());
-    }
-    let section = if daemon == Daemon::CharonSystemd { Daemon::Charon } else { daemon }.name();
-    let file_named = |end: &str| configuration.files.iter().find(|file| file.ends_with(end));
-    if let Some(file) = file_named(&format!("/strongswan.d/{section}.conf")) {
-        return (file.clone(), format!("set `install_routes = no` in section `{section}`"));
-    }
-    let text = format!("write `{section} {{ install_routes = no }}`");
-    let in_directory = configuration.files.iter().find_map(|file| {
-        let (directory, _) = file.rsplit_once('/')?;
-        directory.ends_with("/strongswan.d").then(|| format!("{directory}/{section}.conf"))
-    });
-    match (in_directory, configuration.files.first()) {
-        (Some(file), _) => (format!("{file}, a new file"), text),
-        (None, Some(entry)) => (entry.clone(), text),
-        (None, None) => (
-            "/etc/strongswan.d/charon.conf (Debian, Ubuntu) or /etc/strongswan/strongswan.d/charon.conf (RHEL, Fedora)"
-                .into(),
-            format!("set `{section} {{ install_routes = no }}`"),
-        ),
-    }
 }
 
 fn openvpn() -> Cure {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Outcome;
+use super::cure::CureApplied;
 use super::diagnose::PlanReport;
 use crate::core::confirm::Confirmation;
 use crate::core::finding::{Cure, Finding, Note};
@@ -45,6 +46,9 @@ pub struct FixReport {
     pub rollback: Option<Rollback>,
     /// The cure at the root.
     pub cure: Vec<Cure>,
+    /// What `--cure` did about it.
+    #[serde(default)]
+    pub cure_applied: Option<CureApplied>,
     /// What is worth knowing besides.
     pub notes: Vec<Note>,
 }
@@ -88,7 +92,10 @@ pub struct UndoReport {
     pub removed: Vec<String>,
     /// What could not be removed, and why.
     pub left: Vec<String>,
-    /// What is worth knowing besides.
+    /// The files of vpnfix's own that were removed.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// What is worth knowing besides: a restart that is due, what stays.
     #[serde(default)]
     pub notes: Vec<Note>,
 }

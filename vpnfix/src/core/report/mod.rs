@@ -1,6 +1,7 @@
 //! The values that reports are rendered from: the JSON documents, and what the text says.
 
 pub mod cause;
+pub mod cure;
 pub mod diagnose;
 pub mod doctor;
 pub mod explain;

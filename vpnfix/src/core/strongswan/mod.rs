@@ -4,13 +4,16 @@
 //! `src/libstrongswan/settings` and against libstrongswan 5.9.8. Only the settings named in [`Settings`] are kept:
 //! everything else in these files, secrets among it, is dropped where it is parsed.
 
+pub mod cure;
 mod lexer;
 mod parser;
+pub mod pattern;
 mod section;
 mod state;
+pub mod unit;
 mod value;
 
-pub use state::{State, daemon_of, state};
+pub use state::{State, daemon_of, reads_former, running_here, state};
 
 use std::fmt;
 

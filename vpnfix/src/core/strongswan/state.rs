@@ -77,6 +77,21 @@ pub fn daemon_of(clues: &Clues, table: u32) -> Option<Settings> {
     configured.chain(default).find(|settings| own && settings.routing_table.value == table)
 }
 
+/// The daemons of these that run here, with their processes.
+#[must_use]
+pub fn running_here(clues: &Clues, daemons: &[Daemon]) -> Vec<(Daemon, Process)> {
+    let here = clues.processes.iter().filter(|process| process.whereabouts == Whereabouts::Here);
+    let named = here.filter_map(|process| Some((daemon_named(process)?, process.clone())));
+    named.filter(|(daemon, _)| daemons.contains(daemon)).collect()
+}
+
+/// Does a daemon run with what a setting was before? It reads its files only when it starts. Times are known to the
+/// second: of the same second the answer is yes.
+#[must_use]
+pub fn reads_former(process: &Process, place: &Place) -> bool {
+    place.modified.zip(process.started).is_none_or(|(modified, started)| modified >= started)
+}
+
 /// The state of a daemon's table.
 #[must_use]
 pub fn state(snapshot: &Snapshot, clues: &Clues, daemon: Daemon, table: u32) -> State {

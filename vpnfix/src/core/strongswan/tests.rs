@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod cure;
 mod hostile;
 
 /// Files by their paths; a pattern may end in `*.conf`.

@@ -4,10 +4,12 @@
 mod names;
 mod paths;
 mod processes;
-mod strongswan;
+pub mod strongswan;
 mod units;
 
 use crate::core::owner::Clues;
+
+pub use processes::name as process_name;
 
 /// Looks for them, in the network namespace of the calling thread.
 #[must_use]

@@ -36,7 +36,8 @@ pub(super) fn gather(here: Option<u64>) -> (Vec<Process>, bool) {
 }
 
 /// The name of a process, if it lives and may be looked at.
-pub(super) fn name(pid: u32) -> Option<String> {
+#[must_use]
+pub fn name(pid: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|comm| comm.trim_end().to_string())
 }
 

@@ -2,33 +2,32 @@
 
 use std::fs::{File as OpenFile, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::UNIX_EPOCH;
 
-use glob::{MatchOptions, glob_with};
+use glob::glob_with;
 
-use crate::core::strongswan::{Configuration, File};
+use crate::core::strongswan::{Configuration, File, pattern};
 
 /// Where the daemons begin to read: on Debian and Ubuntu; on RHEL and Fedora, whose packages are built with
 /// `--sysconfdir=/etc/strongswan`.
-const ENTRIES: [&str; 2] = ["/etc/strongswan.conf", "/etc/strongswan/strongswan.conf"];
+pub const ENTRIES: [&str; 2] = ["/etc/strongswan.conf", "/etc/strongswan/strongswan.conf"];
 /// No configuration is as large; what is larger is not read.
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The configuration as read now.
-pub(super) fn configuration() -> Configuration {
+#[must_use]
+pub fn configuration() -> Configuration {
     Configuration::read(&ENTRIES, &mut files)
 }
 
 /// The files of a pattern, in the order of glob(3).
-fn files(pattern: &str) -> Vec<File> {
-    if !pattern.contains(['*', '?', '[', '\\']) {
+#[must_use]
+pub fn files(pattern: &str) -> Vec<File> {
+    if !pattern::has_wildcards(pattern) {
         return read(pattern.into()).into_iter().collect();
     }
-    // As glob(3) without flags: no name that begins with a dot, no slash by a wildcard.
-    let options =
-        MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-    let Ok(paths) = glob_with(&translated(pattern), options) else { return Vec::new() };
+    let Ok(paths) = glob_with(&pattern::translated(pattern), pattern::OPTIONS) else { return Vec::new() };
     let found = paths.filter_map(|path| match path {
         Ok(path) => read(path.to_string_lossy().into_owned()),
         Err(error) => Some(unreadable(error.path().to_string_lossy().into_owned(), error.error())),
@@ -36,18 +35,25 @@ fn files(pattern: &str) -> Vec<File> {
     found.collect()
 }
 
-/// A pattern of glob(3) in the crate's words: two stars are one, a backslash takes the next character as it is.
-fn translated(pattern: &str) -> String {
-    let mut translated = String::new();
-    let mut characters = pattern.chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '*' if characters.peek() == Some(&'*') => {}
-            '\\' => translated.extend(characters.next().map(|next| glob::Pattern::escape(&next.to_string()))),
-            other => translated.push(other),
-        }
+/// Does a running daemon read another configuration than the one that begins at this entry file? Then why: it was told to
+/// (`STRONGSWAN_CONF`, read by `library_init`), or it has another file system before it. `None` also where that may not
+/// be looked at.
+#[must_use]
+pub fn reads_other(pid: u32, entry: &str) -> Option<String> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let told = environment.split(|byte| *byte == 0).find_map(|word| word.strip_prefix(b"STRONGSWAN_CONF="));
+    if let Some(told) = told.filter(|told| *told != entry.as_bytes()) {
+        return Some(format!("it was started with STRONGSWAN_CONF={}", String::from_utf8_lossy(told)));
     }
-    translated
+    let here = std::fs::metadata(entry).ok()?;
+    // Not followed, as a link would lead out of its root.
+    let its = std::fs::symlink_metadata(format!("/proc/{pid}/root{entry}"));
+    match its {
+        Ok(its) if its.is_symlink() || (its.dev(), its.ino()) == (here.dev(), here.ino()) => None,
+        Ok(_) => Some(format!("{entry} is another file where it runs (a container, `ip netns exec`)")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("{entry} does not exist where it runs")),
+        Err(_) => None,
+    }
 }
 
 /// A file that is not there is none.

@@ -1,9 +1,8 @@
 //! One rtnetlink socket, and the exchange of a request for its replies.
 //!
-//! Not over the crate `rtnetlink`: with `netlink-proto` below it, it drops a message that it cannot decode with no more
-//! than a log line, does not tell of an interrupted dump, waits for an acknowledgement for ever, and never reads again from
-//! a socket that once told of lost messages. A rule or a route missing in silence would be a wrong verdict here, and after a
-//! lost acknowledgement rules are to be taken back. The layers below it serve: the socket (`netlink-sys`) and the formats
+//! The crate `rtnetlink` is used for changes, not for reading: with `netlink-proto` below it, it drops a message that it
+//! cannot decode with no more than a log line, and does not tell of an interrupted dump. A rule or a route missing in
+//! silence would be a wrong verdict here. The layers below it serve: the socket (`netlink-sys`) and the formats
 //! (`netlink-packet-*`).
 
 use std::io;
@@ -23,7 +22,7 @@ use super::error::{NetlinkError, Operation};
 /// (`net/netlink/af_netlink.c`, `netlink_dump`); single replies are smaller.
 const RECEIVE_BYTES: usize = 64 * 1024;
 /// The kernel answers while the request is sent; only a broken socket takes this long.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How often an interrupted dump is taken.
 const ATTEMPTS: u32 = 5;
 /// Pause before a dump is taken again, times the number of the attempt.

@@ -34,7 +34,6 @@ const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWRULE: u16 = 32;
-const RTM_DELRULE: u16 = 33;
 const RTM_GETRULE: u16 = 34;
 const RTA_OIF: u16 = 4;
 const RTA_TABLE: u16 = 15;
@@ -259,7 +258,7 @@ impl Netlink {
     /// [`NetlinkError::is_privilege`] without `CAP_NET_ADMIN`.
     pub async fn add_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
         let operation = Operation::AddRule(Box::new(rule.clone()));
-        let outcome = change::add(&mut *self.channel.lock().await, operation.clone(), rule).await;
+        let outcome = change::add(operation.clone(), rule).await;
         match outcome {
             Err(error) if error.is_exists() => {
                 let other = rule::collision(&self.rules_of(rule.family).await?, rule).cloned().map(Box::new);
@@ -279,7 +278,7 @@ impl Netlink {
     pub async fn delete_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
         let operation = Operation::DeleteRule(Box::new(rule.clone()));
         match rule::check_deletion(&self.rules_of(rule.family).await?, rule) {
-            Ok(()) => change::delete(&mut *self.channel.lock().await, operation, rule).await,
+            Ok(()) => change::delete(operation, rule).await,
             Err(NotExact::Missing) => Err(NetlinkError::Missing { operation }),
             Err(NotExact::Another(other)) => Err(NetlinkError::Ambiguous { operation, other }),
         }
