@@ -7,3 +7,4 @@ pub mod host;
 pub mod namespace;
 pub mod netlink;
 pub mod probe;
+pub mod xfrm;
