@@ -13,7 +13,7 @@ use crate::core::report::fix::{FixReport, Rollback, UndoReport};
 #[must_use]
 pub fn text(report: &FixReport, palette: Palette) -> String {
     let mut out = String::new();
-    if report.before.is_empty() {
+    if report.before.is_empty() && report.plan.steps.is_empty() {
         let _ = writeln!(out, "{}", palette.good("Nothing to fix: every destination goes into its tunnel."));
         if let Some(cure) = &report.cure_applied {
             applied(&mut out, cure, palette);

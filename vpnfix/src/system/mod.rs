@@ -8,3 +8,4 @@ pub mod namespace;
 pub mod netlink;
 pub mod probe;
 pub mod systemd;
+pub mod xfrm;

@@ -5,6 +5,7 @@ pub mod link;
 pub mod question;
 pub mod route;
 pub mod rule;
+pub mod sa;
 pub mod snapshot;
 
 pub use address::Address;
@@ -12,6 +13,7 @@ pub use link::{DeviceSettings, Link, LinkCounters, LinkKind, TunnelKey};
 pub use question::{Answer, Arrival, Question, Reply};
 pub use route::{Nexthop, Preference, Route, RouteKind};
 pub use rule::{Dscp, FlowLabel, Mark, Ports, Rule, RuleAction, UidRange};
+pub use sa::{Encapsulation, SaDirection, SaLimits, SaMode, SaReplay, SaUsage, SecurityAssociation};
 pub use snapshot::{HostFacts, Netns, PartialTable, Snapshot};
 
 use std::net::IpAddr;
