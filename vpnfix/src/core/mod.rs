@@ -26,6 +26,8 @@ pub mod explain;
 
 pub mod confirm;
 
+pub mod verify;
+
 pub mod report;
 pub mod story;
 

@@ -1,6 +1,7 @@
 //! The host's network state as values: what a snapshot holds and what the kernel answers.
 
 pub mod address;
+pub mod ipsec;
 pub mod link;
 pub mod question;
 pub mod route;
@@ -8,6 +9,7 @@ pub mod rule;
 pub mod snapshot;
 
 pub use address::Address;
+pub use ipsec::{Direction, Encapsulation, Mode, Policy, SecurityAssociation, Template};
 pub use link::{DeviceSettings, Link, LinkCounters, LinkKind, TunnelKey};
 pub use question::{Answer, Arrival, Question, Reply};
 pub use route::{Nexthop, Preference, Route, RouteKind};
