@@ -15,6 +15,7 @@ pub mod settings;
 pub mod signals;
 pub mod trace;
 pub mod undo;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -88,6 +89,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Trace(args) => trace::run(&settings()?, &args),
         Command::Fix(args) => fix::run(&settings()?, &args),
         Command::Undo => undo::run(&settings()?),
+        Command::Verify(args) => verify::run(&settings()?, &args, cli.global.quiet),
         Command::Lab(args) => lab_outcome(lab::run(&args)),
         Command::Completions { shell } => generate::completions(shell, &settings()?.output),
         Command::Man => generate::manual(&settings()?.output),

@@ -1,19 +1,21 @@
 //! The host's network state as values: what a snapshot holds and what the kernel answers.
 
 pub mod address;
-pub mod ipsec;
 pub mod link;
+pub mod policy;
 pub mod question;
 pub mod route;
 pub mod rule;
+pub mod sa;
 pub mod snapshot;
 
 pub use address::Address;
-pub use ipsec::{Direction, Encapsulation, Mode, Policy, SecurityAssociation, Template};
 pub use link::{DeviceSettings, Link, LinkCounters, LinkKind, TunnelKey};
+pub use policy::{Direction, Policy, Template};
 pub use question::{Answer, Arrival, Question, Reply};
 pub use route::{Nexthop, Preference, Route, RouteKind};
 pub use rule::{Dscp, FlowLabel, Mark, Ports, Rule, RuleAction, UidRange};
+pub use sa::{Encapsulation, SaDirection, SaLimits, SaMode, SaReplay, SaUsage, SecurityAssociation};
 pub use snapshot::{HostFacts, Netns, PartialTable, Snapshot};
 
 use std::net::IpAddr;

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::check::{Area, Check, CheckId, State};
-use super::facts::{BgpState, Facts, Neighbour, NotKnown, TcpSocket, TcpState};
-use super::{answered, risen, traffic};
+use super::facts::{BgpState, Facts, Neighbour, NotKnown, Port, Reach, TcpSocket, TcpState};
+use super::{answered, counter, risen, traffic};
 use crate::core::tunnel::Tunnel;
 
 /// BGP's port.
@@ -170,10 +170,31 @@ fn other_system(neighbour: &Neighbour) -> Option<Check> {
     ))
 }
 
+/// Signatures that were refused meanwhile; or that ever were, where a peer that answers ping keeps silent on BGP's port just
+/// now: one that asks for a connection does so at long intervals.
 fn password(facts: &Facts<'_>) -> Option<Check> {
-    let (name, meaning) = SIGNATURES.into_iter().find(|(name, _)| risen(facts, name) > 0)?;
-    let text = format!("{meaning} ({name} +{})", risen(facts, name));
-    Some(check(CheckId::BgpPassword, State::Failed, text).advice("set the same `password` for the neighbour on both sides, or none: AWS has none"))
+    let advice = "set the same `password` for the neighbour on both sides, or none: AWS has none";
+    let failed = |text| check(CheckId::BgpPassword, State::Failed, text).advice(advice);
+    if let Some((name, meaning)) = SIGNATURES.into_iter().find(|(name, _)| risen(facts, name) > 0) {
+        return Some(failed(format!("{meaning} ({name} +{})", risen(facts, name))));
+    }
+    let mute = |reach: &&Reach| {
+        reach.bgp_port == Ok(Port::Silent) && reach.echoes.as_ref().is_ok_and(|echoes| echoes.answered > 0)
+    };
+    facts.measured.reach.iter().find(mute)?;
+    let (name, meaning) = SIGNATURES.into_iter().find(|(name, _)| counter(facts, name).unwrap_or(0) > 0)?;
+    let count = counter(facts, name).unwrap_or(0);
+    Some(failed(format!("most likely {meaning} ({name} stands at {count}, and TCP 179 is silent while ping is answered)")))
+}
+
+/// Is there to be a session with this peer, by the daemon's configuration or by a connection under way?
+pub(super) fn is_expected(facts: &Facts<'_>, peer: IpAddr) -> bool {
+    let configured = neighbour(facts, peer).is_some_and(|neighbour| neighbour.state != BgpState::Disabled);
+    configured || facts.measured.sockets.as_ref().is_ok_and(|sockets| sockets.iter().any(|socket| is_bgp(socket, peer)))
+}
+
+fn is_bgp(socket: &TcpSocket, peer: IpAddr) -> bool {
+    socket.peer.ip() == peer && (socket.peer.port() == BGP || socket.local.port() == BGP)
 }
 
 /// Without a daemon's word, the sockets show as much as that there is a connection.
@@ -183,10 +204,7 @@ fn by_sockets(facts: &Facts<'_>, tunnel: &Tunnel, peer: IpAddr) -> Check {
         Ok(sockets) => sockets,
         Err(NotKnown(why)) => return session(State::Skipped, format!("the TCP sockets could not be read: {why}")),
     };
-    let is_bgp = |socket: &&TcpSocket| {
-        socket.peer.ip() == peer && (socket.peer.port() == BGP || socket.local.port() == BGP)
-    };
-    let states: Vec<&TcpSocket> = sockets.iter().filter(is_bgp).collect();
+    let states: Vec<&TcpSocket> = sockets.iter().filter(|socket| is_bgp(socket, peer)).collect();
     let of = |state| states.iter().find(|socket| socket.state == state);
     if let Some(socket) = of(TcpState::Established) {
         let text = format!("a TCP connection with {peer} is established, from {}", socket.local.ip());

@@ -58,13 +58,13 @@ impl Binding {
     /// Does a packet of this tunnel find this policy, as far as mark and id decide (`xfrm_policy_match`)?
     pub(super) fn finds(self, policy: &Policy) -> bool {
         // A packet in an XFRM interface keeps whatever mark it has, which is none as a rule.
-        bears(self.mark(policy.direction), policy.mark) && policy.if_id.unwrap_or(0) == self.if_id()
+        bears(self.mark(policy.direction), policy.mark) && policy.if_id == self.if_id()
     }
 
     /// Does a packet of this tunnel find this SA (`xfrm_state_find`, `xfrm_state_lookup`)? An inbound SA is looked up with the
     /// mark of the VTI that the packet's addresses belong to.
     pub(super) fn finds_association(self, association: &SecurityAssociation, direction: Direction) -> bool {
-        bears(self.mark(direction), association.mark) && association.if_id.unwrap_or(0) == self.if_id()
+        bears(self.mark(direction), association.mark) && association.if_id == self.if_id()
     }
 
     /// What the interface has, in words.

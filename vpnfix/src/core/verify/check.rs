@@ -138,10 +138,10 @@ pub enum CheckId {
     OneWay,
     /// Does the peer answer?
     PeerAnswers,
-    /// Does the peer speak BGP's port?
-    BgpPort,
     /// Do both ends have the same BGP password?
     BgpPassword,
+    /// Does the peer speak BGP's port?
+    BgpPort,
     /// Is the peer's autonomous system the one that is configured?
     BgpAsn,
     /// Is a BGP daemon there, and can be asked?

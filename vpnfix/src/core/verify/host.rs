@@ -38,7 +38,7 @@ fn clock(facts: &Facts<'_>) -> Check {
         return check(CheckId::Clock, State::Failed, "it was never set: certificates are not valid yet").advice(set);
     }
     let associations = facts.measured.after.associations.as_deref().unwrap_or_default();
-    let latest = associations.iter().map(|association| association.added).max().unwrap_or(0);
+    let latest = associations.iter().map(|association| association.usage.added).max().unwrap_or(0);
     if latest > machine.now + ROUNDING {
         let text = format!("an SA was made {} in the future: the clock was set back", traffic::time(latest - machine.now));
         return check(CheckId::Clock, State::Warning, text).advice(set);

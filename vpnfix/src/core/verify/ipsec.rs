@@ -58,7 +58,7 @@ fn best<'a>(policies: &'a [Policy], binding: Binding, tunnel: &Tunnel, direction
 fn newest<'a>(
     associations: impl Iterator<Item = &'a SecurityAssociation>,
 ) -> Option<&'a SecurityAssociation> {
-    associations.max_by_key(|association| association.added)
+    associations.max_by_key(|association| association.usage.added)
 }
 
 /// Does the policy take what goes between the inside addresses?
@@ -110,7 +110,7 @@ fn present(facts: &Facts<'_>) -> Vec<Check> {
     let bindings: Vec<Binding> = facts.snapshot.links.iter().filter_map(Binding::of).collect();
     let for_interface = |policy: &&Policy| {
         policy.direction == Direction::Out
-            && (policy.mark.is_some_and(|mark| mark.mask != 0) || policy.if_id.is_some_and(|if_id| if_id != 0))
+            && (policy.mark.is_some_and(|mark| mark.mask != 0) || policy.if_id != 0)
     };
     let alone = |policy: &&Policy| !bindings.iter().any(|binding| binding.finds(policy));
     let endpoints = |policy: &Policy| policy.templates.first().map(|template| (template.source, template.destination));
@@ -128,10 +128,7 @@ fn present(facts: &Facts<'_>) -> Vec<Check> {
     let lone = policies.iter().filter(for_interface).filter(alone).filter(|policy| !near(policy));
     let mut told: Vec<String> = Vec::new();
     for policy in lone {
-        let what = match policy.if_id.filter(|if_id| *if_id != 0) {
-            Some(if_id) => format!("if_id {if_id}"),
-            None => mark_words(policy.mark),
-        };
+        let what = bond_words(policy);
         let peer = endpoints(policy).map_or_else(String::new, |(_, far)| format!(" to {far}"));
         let text = format!("{what}{peer}");
         if !told.contains(&text) {
@@ -207,8 +204,7 @@ fn policy(facts: &Facts<'_>, bound: &Bound<'_>, direction: Direction) -> Check {
     let Some(policy) = found else {
         let near = nearest(facts, bound, direction);
         let beside = near.map_or_else(String::new, |policy| {
-            let mark = policy.if_id.map_or_else(|| mark_words(policy.mark), |if_id| format!("if_id {if_id}"));
-            format!("; the one between these ends has {mark}")
+            format!("; the one between these ends has {}", bond_words(policy))
         });
         let advice = match (near.is_some(), bound.binding) {
             (true, Binding::Keys { .. }) => "give interface and connection the same number: `key` and `mark`",
@@ -227,14 +223,22 @@ fn policy(facts: &Facts<'_>, bound: &Bound<'_>, direction: Direction) -> Check {
         let text = format!("the {word} policy has no mark: it takes every packet of this host ({selectors})");
         return check(State::Failed, text).advice("set `mark` of the connection to the interface's key");
     }
-    let beside = if policy.if_id.is_some() { own } else { format!("{own}, {}", mark_words(policy.mark)) };
+    let beside = if policy.if_id != 0 { own } else { format!("{own}, {}", mark_words(policy.mark)) };
     check(State::Ok, format!("{word} policy for {beside}: {selectors}"))
+}
+
+/// What ties a policy to its interface, in words.
+fn bond_words(policy: &Policy) -> String {
+    match policy.if_id {
+        0 => mark_words(policy.mark),
+        if_id => format!("if_id {if_id}"),
+    }
 }
 
 /// A policy without mark and id that is for all addresses is no tunnel's.
 fn is_for_all(policy: &Policy) -> bool {
     policy.mark.is_none_or(|mark| mark.mask == 0)
-        && policy.if_id.is_none()
+        && policy.if_id == 0
         && policy.source.prefix_len() == 0
         && policy.destination.prefix_len() == 0
 }

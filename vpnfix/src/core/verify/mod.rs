@@ -80,10 +80,10 @@ pub fn associations(facts: &Facts<'_>) -> Vec<AssociationReport> {
         source: association.source,
         destination: association.destination,
         spi: association.spi,
-        bytes: association.bytes,
-        packets: association.packets,
+        bytes: association.usage.bytes,
+        packets: association.usage.packets,
         packets_in_sample: traffic::earlier(facts, association)
-            .map(|before| change(before.packets, association.packets)),
+            .map(|before| change(before.usage.packets, association.usage.packets)),
     };
     let bound = ipsec::bound(facts).unwrap_or_default();
     let of = |bound: &ipsec::Bound<'_>| {

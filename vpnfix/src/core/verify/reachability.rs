@@ -1,5 +1,6 @@
 //! What the peers inside the tunnels answer.
 
+use super::bgp;
 use super::change;
 use super::check::{Area, Check, CheckId, State};
 use super::facts::{BgpState, Echoes, Facts, NotKnown, PathMtu, Port, Reach, TcpState};
@@ -9,7 +10,7 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
     for reach in &facts.measured.reach {
         let name = facts.snapshot.device_name(reach.tunnel);
-        let found = [Some(answers(facts, reach)), egress(facts, reach, &name), Some(path_mtu(reach, &name)), Some(port(reach))];
+        let found = [Some(answers(facts, reach)), egress(facts, reach, &name), Some(path_mtu(reach, &name)), Some(port(facts, reach))];
         let about = found.into_iter().flatten().map(|check| check.about(reach.peer.to_string(), vec![name.clone()]));
         checks.extend(about);
     }
@@ -94,15 +95,19 @@ fn path_mtu(reach: &Reach, name: &str) -> Check {
     }
 }
 
-fn port(reach: &Reach) -> Check {
+/// A port that is shut is a fault only where a session is to be: a VPN with static routes has none.
+fn port(facts: &Facts<'_>, reach: &Reach) -> Check {
+    let expected = bgp::is_expected(facts, reach.peer);
     let check = |state, text: &str| check(CheckId::BgpPort, state, text);
+    let shut = |text| check(if expected { State::Failed } else { State::Skipped }, text);
     match &reach.bgp_port {
         Err(NotKnown(why)) => check(State::Skipped, &format!("not tried: {why}")),
-        Ok(Port::InUse) => check(State::Ok, "BGP has its connection with it (no second one was tried, which would disturb it)"),
+        Ok(Port::InUse) => check(State::Ok, "BGP has its connection with it (a second one would disturb it)"),
         Ok(Port::Open) => check(State::Ok, "it takes connections on TCP 179"),
-        // Whether it should listen, only a BGP configuration here would tell; the session's check does.
-        Ok(Port::Refused) => check(State::Skipped, "it answers, and nothing listens there on TCP 179"),
-        Ok(Port::Silent) => check(State::Skipped, "no answer on TCP 179"),
-        Ok(Port::Failed(why)) => check(State::Skipped, why),
+        Ok(Port::Refused) => shut("it refuses connections on TCP 179: nothing listens there, or not for this host")
+            .advice("is BGP configured on the far end for this tunnel, with this host's inside address as neighbour?"),
+        Ok(Port::Silent) => shut("no answer on TCP 179: a filter on the way, or another BGP password there")
+            .advice("look for what drops TCP 179: nft or iptables here, network ACL and security group there; then `password`"),
+        Ok(Port::Failed(why)) => shut(&format!("TCP 179 could not be asked: {why}")),
     }
 }

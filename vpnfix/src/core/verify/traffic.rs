@@ -6,17 +6,17 @@ use super::change;
 use super::check::{Area, Check, CheckId, State};
 use super::facts::{Facts, NotKnown};
 use super::ipsec::Bound;
-use crate::core::model::{Encapsulation, SecurityAssociation};
+use crate::core::model::{Encapsulation, SaUsage, SecurityAssociation};
 
 /// A daemon replaces an SA between its soft and its hard limit; with less than this left, nobody did.
 const LAST_SECONDS: u64 = 30;
 
 /// Bytes and packets of an SA, and their change.
 pub(super) fn figures(facts: &Facts<'_>, association: &SecurityAssociation, word: &str) -> String {
-    let SecurityAssociation { spi, bytes, packets, .. } = association;
+    let SecurityAssociation { spi, usage: SaUsage { bytes, packets, .. }, .. } = association;
     let before = earlier(facts, association);
     let more = before.map_or_else(String::new, |before| {
-        format!(", {} in {}", change(before.packets, *packets), seconds(facts.measured.window))
+        format!(", {} in {}", change(before.usage.packets, *packets), seconds(facts.measured.window))
     });
     format!("{word} SA {spi:#010x}: {bytes} bytes, {packets} packets{more}")
 }
@@ -51,16 +51,16 @@ pub(super) fn time(seconds: u64) -> String {
 /// How long the SAs last. What the kernel has beyond its hard limit, it takes away itself.
 pub(super) fn lifetime(facts: &Facts<'_>, bound: &Bound<'_>) -> Option<Check> {
     let check = |state, text| Check::new(Area::Ipsec, CheckId::SaLifetime, state, text);
-    let age = |association: &SecurityAssociation| facts.measured.machine.now.saturating_sub(association.added);
+    let age = |association: &SecurityAssociation| facts.measured.machine.now.saturating_sub(association.usage.added);
     let left = |association: &SecurityAssociation| {
-        association.hard_limit.map(|limit| limit.saturating_sub(age(association)))
+        association.hard_limits.seconds_after_adding.map(|limit| limit.saturating_sub(age(association)))
     };
     let both = || [bound.out_sa, bound.in_sa].into_iter().flatten();
     both().next()?;
     let Some(shortest) = both().filter_map(left).min() else {
         return Some(check(State::Ok, "the SAs have no end in time".into()));
     };
-    let overdue = both().any(|association| association.soft_limit.is_some_and(|limit| age(association) > limit));
+    let overdue = both().any(|association| association.soft_limits.seconds_after_adding.is_some_and(|limit| age(association) > limit));
     let text = format!("the SAs last {} more", time(shortest));
     Some(match (shortest, overdue) {
         (0, _) => check(State::Failed, "an SA has reached its hard limit and was not replaced".into())
@@ -75,7 +75,7 @@ pub(super) fn lifetime(facts: &Facts<'_>, bound: &Bound<'_>) -> Option<Check> {
 pub(super) fn nat(bound: &Bound<'_>) -> Option<Check> {
     let (out, inward) = (bound.out_sa?, bound.in_sa?);
     let check = |state, text: String| Check::new(Area::Ipsec, CheckId::NatTraversal, state, text);
-    let ports = |Encapsulation { source_port, destination_port }| format!("UDP {source_port} to {destination_port}");
+    let ports = |Encapsulation { source_port, destination_port, .. }| format!("UDP {source_port} to {destination_port}");
     Some(match (out.encapsulation, inward.encapsulation) {
         (None, None) => check(State::Ok, "plain ESP, no NAT on the way".into()),
         (Some(out), Some(_)) => check(State::Ok, format!("ESP in {} (NAT traversal)", ports(out))),
@@ -95,8 +95,11 @@ pub(super) fn losses(facts: &Facts<'_>, bound: &Bound<'_>) -> Vec<Check> {
     let Some(association) = bound.in_sa else { return Vec::new() };
     let Some(before) = earlier(facts, association) else { return Vec::new() };
     let grown = |before: u32, after: u32| change(before.into(), after.into());
-    let failed = grown(before.integrity_failed, association.integrity_failed);
-    let replayed = grown(before.replayed, association.replayed);
+    let failed = grown(before.usage.failed_integrity, association.usage.failed_integrity);
+    let late = |association: &SecurityAssociation| {
+        u64::from(association.usage.replayed).saturating_add(association.usage.outside_window.into())
+    };
+    let replayed = change(late(before), late(association));
     let check = |id, state, text: String| Check::new(Area::Ipsec, id, state, text);
     let integrity = if failed > 0 {
         let text = format!("{failed} packets failed the integrity check meanwhile");
@@ -120,10 +123,10 @@ pub(super) fn one_way(facts: &Facts<'_>, bound: &Bound<'_>) -> Option<Check> {
     let (out, inward) = (bound.out_sa?, bound.in_sa?);
     let check = |state, text: String| Check::new(Area::Ipsec, CheckId::OneWay, state, text);
     let sent = |association: &SecurityAssociation| {
-        earlier(facts, association).map(|before| change(before.packets, association.packets))
+        earlier(facts, association).map(|before| change(before.usage.packets, association.usage.packets))
     };
-    let text = format!("{} bytes out, {} bytes in", out.bytes, inward.bytes);
-    Some(match (out.bytes, inward.bytes) {
+    let text = format!("{} bytes out, {} bytes in", out.usage.bytes, inward.usage.bytes);
+    Some(match (out.usage.bytes, inward.usage.bytes) {
         (0, 1..) => check(State::Failed, format!("{text}: what should go out does not get here"))
             .advice("something else takes the packets away before the tunnel: see the failed checks above"),
         (1.., 0) if sent(out).is_some_and(|packets| packets > 0) => {
