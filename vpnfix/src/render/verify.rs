@@ -97,3 +97,6 @@ fn verdict(report: &VerifyReport, palette: Palette) -> String {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

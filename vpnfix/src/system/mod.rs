@@ -15,3 +15,4 @@ pub mod program;
 pub mod sockets;
 pub mod switches;
 pub mod vici;
+pub mod xfrm;

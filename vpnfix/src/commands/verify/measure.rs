@@ -20,8 +20,7 @@ pub(super) async fn measure(access: &Access, host: &Host, args: &VerifyArgs) -> 
     let bgp = known(bgp::neighbours());
     let before = sample(access).await?;
     let begun = Instant::now();
-    let sockets = known(sockets::tcp());
-    let reach = reach::probe(host, &sockets, args).await;
+    let reach = reach::probe(host, args).await;
     tokio::time::sleep(args.sample.saturating_sub(begun.elapsed())).await;
     let after = sample(access).await?;
     let window = begun.elapsed();
@@ -34,7 +33,7 @@ pub(super) async fn measure(access: &Access, host: &Host, args: &VerifyArgs) -> 
         outer: outer(access, host)?,
         ike: ike(),
         bgp,
-        sockets,
+        sockets: known(sockets::tcp()),
         reach,
         machine: machine::look(),
     })

@@ -10,6 +10,7 @@ use crate::commands::cli::VerifyArgs;
 use crate::core::tunnel::Tunnel;
 use crate::core::verify::{Echoes, Known, NotKnown, PathMtu, Port, Reach, TcpSocket, TcpState};
 use crate::system::bgp;
+use crate::system::sockets;
 use crate::system::path_mtu::{self, Search};
 use crate::system::probe::{Probe, ProbeResult, ProbeTarget};
 
@@ -36,7 +37,7 @@ struct Peer {
 }
 
 /// Probes every known peer, for as long as a sample takes and somewhat more.
-pub(super) async fn probe(host: &Host, sockets: &Known<Vec<TcpSocket>>, args: &VerifyArgs) -> Vec<Reach> {
+pub(super) async fn probe(host: &Host, args: &VerifyArgs) -> Vec<Reach> {
     let peers: Vec<Peer> = host.tunnels.iter().flat_map(|tunnel| peers(host, tunnel)).collect();
     if args.no_probe {
         let not = || NotKnown::because("--no-probe was given");
@@ -51,13 +52,15 @@ pub(super) async fn probe(host: &Host, sockets: &Known<Vec<TcpSocket>>, args: &V
         return peers.iter().map(unasked).collect();
     }
     let echoes = echoes(&peers, args.sample).await;
+    // Read just before the connections are tried: BGP may have come up meanwhile.
+    let sockets = known(sockets::tcp());
     // Each peer on a thread of its own: their times of waiting are not to add up.
     thread::scope(|scope| {
         let started: Vec<_> = peers
             .iter()
             .zip(echoes)
             .map(|(peer, echoes)| {
-                let own = peer_sockets(sockets, peer.peer);
+                let own = peer_sockets(&sockets, peer.peer);
                 scope.spawn(move || of_peer(*peer, echoes, own))
             })
             .collect();
