@@ -151,7 +151,11 @@ fn settings_and_counters_of_the_tunnel_are_judged() {
     assert_eq!(check(&report, "rp-filter", "Tunnel2")["state"], "ok", "{report:#}");
 
     let scene = Scene::healthy();
-    scene.ip(&["addr flush dev Tunnel2", "addr add 169.254.163.254/30 dev Tunnel2", "addr add 169.254.163.250/30 dev Tunnel2"]);
+    scene.ip(&[
+        "addr flush dev Tunnel2",
+        "addr add 169.254.163.254/30 dev Tunnel2",
+        "addr add 169.254.163.250/30 dev Tunnel2",
+    ]);
     let report = verify(&scene, &["--no-probe"], 1);
     assert_eq!(report["checks"][0]["id"], "inside-unique", "{report:#}");
 }

@@ -69,7 +69,9 @@ fn parse_pairs(text: &str) -> Counters {
     let mut counters = Counters::new();
     let mut lines = text.lines();
     while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
-        let (Some((group, names)), Some((other, values))) = (names.split_once(':'), values.split_once(':')) else { continue };
+        let (Some((group, names)), Some((other, values))) = (names.split_once(':'), values.split_once(':')) else {
+            continue;
+        };
         if group == other {
             let pairs = names.split_whitespace().zip(values.split_whitespace());
             counters.extend(pairs.filter_map(|(name, value)| Some((format!("{group}{name}"), value.parse().ok()?))));
@@ -86,7 +88,9 @@ mod tests {
 
     #[test]
     fn counters_are_known_by_name() {
-        let xfrm = parse_lines("XfrmInError                     \t0\nXfrmInNoStates                  \t12\nnonsense\nXfrmNew x\n");
+        let xfrm = parse_lines(
+            "XfrmInError                     \t0\nXfrmInNoStates                  \t12\nnonsense\nXfrmNew x\n",
+        );
         assert_eq!(xfrm.get("XfrmInNoStates"), Some(&12));
         assert_eq!(xfrm.len(), 2);
         let text = "TcpExt: SyncookiesSent IPReversePathFilter\nTcpExt: 0 7\nIp: Forwarding DefaultTTL ForwDatagrams\nIp: 1 64 9\n\

@@ -34,7 +34,8 @@ pub fn look() -> Machine {
     Machine {
         now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
         clock_synchronised: clock_synchronised(),
-        networkd: (is_hosts && fs::symlink_metadata(NETWORKD_RUNS).is_ok()).then(|| networkd(&DIRECTORIES.map(Path::new))),
+        networkd: (is_hosts && fs::symlink_metadata(NETWORKD_RUNS).is_ok())
+            .then(|| networkd(&DIRECTORIES.map(Path::new))),
         persisted_by: if is_hosts { keepers() } else { Vec::new() },
     }
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
-use nix::{setsockopt_impl, sockopt_impl};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::probe::{checksum, reply_sequence_of};
@@ -163,7 +163,14 @@ impl Prober {
 fn is_of_the_path(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::ECONNREFUSED | libc::EHOSTDOWN | libc::ENOBUFS | libc::EPROTO)
+        Some(
+            libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::ECONNREFUSED
+                | libc::EHOSTDOWN
+                | libc::ENOBUFS
+                | libc::EPROTO
+        )
     )
 }
 
@@ -204,13 +211,8 @@ mod tests {
     #[test]
     fn an_echo_makes_a_packet_of_its_size() {
         let own = IpAddr::from([127, 0, 0, 1]);
-        let search = Search {
-            peer: own,
-            from: own,
-            device: 1500,
-            patience: Duration::from_secs(1),
-            deadline: Instant::now(),
-        };
+        let search =
+            Search { peer: own, from: own, device: 1500, patience: Duration::from_secs(1), deadline: Instant::now() };
         let Ok(prober) = Prober::open(&search) else {
             assert!(!nix::unistd::geteuid().is_root(), "root has raw sockets");
             return;

@@ -63,7 +63,8 @@ fn outer(access: &Access, host: &Host) -> Result<BTreeMap<u32, OuterPath>, Failu
         })
         .collect();
     let questions = peers.iter().map(|(_, question)| question.clone()).collect();
-    let answers = access.queries.ask(questions).map_err(|error| netlink_failure("ask the kernel for routes", &error))?;
+    let answers =
+        access.queries.ask(questions).map_err(|error| netlink_failure("ask the kernel for routes", &error))?;
     let path = |((tunnel, _), answer): (&(u32, Question), &crate::core::model::Answer)| {
         let Reply::Arrives(arrival) = &answer.reply else { return None };
         let link = host.snapshot.link(arrival.ifindex)?;

@@ -10,9 +10,9 @@ use super::cli::VerifyArgs;
 use super::failure::Failure;
 use super::settings::Settings;
 use crate::core::plan::{self, Strategy};
+use crate::core::report::Outcome;
 use crate::core::report::cause;
 use crate::core::report::verify::VerifyReport;
-use crate::core::report::Outcome;
 use crate::core::verify::{Facts, State};
 use crate::core::walk::Fib;
 use crate::render;
@@ -43,7 +43,8 @@ pub fn run(settings: &Settings, args: &VerifyArgs, quiet: bool) -> Result<Outcom
 /// One line that says what is waited for.
 fn progress(report: &VerifyReport, begun: Instant) -> String {
     let first = report.checks.iter().find(|check| check.state == State::Failed);
-    let what = first.map_or_else(|| "nothing to judge yet".into(), |check| format!("{}: {}", check.label(), check.found));
+    let what =
+        first.map_or_else(|| "nothing to judge yet".into(), |check| format!("{}: {}", check.label(), check.found));
     let more = match report.counts.failed {
         0 | 1 => String::new(),
         failed => format!(" (and {} more)", failed - 1),

@@ -10,16 +10,16 @@ use crate::commands::cli::VerifyArgs;
 use crate::core::tunnel::Tunnel;
 use crate::core::verify::{Echoes, Known, NotKnown, PathMtu, Port, Reach, TcpSocket, TcpState};
 use crate::system::bgp;
-use crate::system::sockets;
 use crate::system::path_mtu::{self, Search};
 use crate::system::probe::{Probe, ProbeResult, ProbeTarget};
+use crate::system::sockets;
 
 /// The last echoes' answers are waited for so much longer.
 const GRACE: Duration = Duration::from_millis(1000);
 /// An answer to a packet of one size is waited for so long, at the least and at the most.
 const PATIENCE: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(1000)];
 /// The search for the path's MTU ends after this.
-const SEARCH: Duration = Duration::from_secs(8);
+const SEARCH: Duration = Duration::from_secs(20);
 /// A connection is waited for so long: the first request and one repetition, which TCP sends after a second.
 const CONNECT: Duration = Duration::from_millis(2500);
 /// Between two looks at the answers.
@@ -34,28 +34,24 @@ struct Peer {
     peer: IpAddr,
     local: IpAddr,
     mtu: Option<u32>,
+    in_vrf: bool,
 }
 
 /// Probes every known peer, for as long as a sample takes and somewhat more.
 pub(super) async fn probe(host: &Host, args: &VerifyArgs) -> Vec<Reach> {
-    let peers: Vec<Peer> = host.tunnels.iter().flat_map(|tunnel| peers(host, tunnel)).collect();
-    if args.no_probe {
-        let not = || NotKnown::because("--no-probe was given");
-        let unasked = |peer: &Peer| Reach {
-            tunnel: peer.tunnel,
-            peer: peer.peer,
-            local: peer.local,
-            echoes: Err(not()),
-            path_mtu: Err(not()),
-            bgp_port: Err(not()),
-        };
-        return peers.iter().map(unasked).collect();
+    let all: Vec<Peer> = host.tunnels.iter().flat_map(|tunnel| peers(host, tunnel)).collect();
+    let (peers, unasked): (Vec<Peer>, Vec<Peer>) = all.into_iter().partition(|peer| !args.no_probe && !peer.in_vrf);
+    let why =
+        if args.no_probe { "--no-probe was given" } else { "the tunnel is in a VRF, where vpnfix sends no probes" };
+    let mut reach: Vec<Reach> = unasked.iter().map(|peer| not_asked(*peer, why)).collect();
+    if peers.is_empty() {
+        return reach;
     }
     let echoes = echoes(&peers, args.sample).await;
     // Read just before the connections are tried: BGP may have come up meanwhile.
     let sockets = known(sockets::tcp());
     // Each peer on a thread of its own: their times of waiting are not to add up.
-    thread::scope(|scope| {
+    let found = thread::scope(|scope| {
         let started: Vec<_> = peers
             .iter()
             .zip(echoes)
@@ -64,14 +60,34 @@ pub(super) async fn probe(host: &Host, args: &VerifyArgs) -> Vec<Reach> {
                 scope.spawn(move || of_peer(*peer, echoes, own))
             })
             .collect();
-        started.into_iter().filter_map(|thread| thread.join().ok()).collect()
-    })
+        started.into_iter().filter_map(|thread| thread.join().ok()).collect::<Vec<_>>()
+    });
+    reach.extend(found);
+    reach
+}
+
+fn not_asked(peer: Peer, why: &str) -> Reach {
+    let not = || NotKnown::because(why);
+    Reach {
+        tunnel: peer.tunnel,
+        peer: peer.peer,
+        local: peer.local,
+        echoes: Err(not()),
+        path_mtu: Err(not()),
+        bgp_port: Err(not()),
+    }
 }
 
 fn peers<'a>(host: &'a Host, tunnel: &'a Tunnel) -> impl Iterator<Item = Peer> + 'a {
     let mtu = host.snapshot.link(tunnel.ifindex).and_then(|link| link.mtu);
     tunnel.inside.iter().filter_map(move |inside| {
-        Some(Peer { tunnel: tunnel.ifindex, peer: inside.peer?, local: inside.local, mtu })
+        Some(Peer {
+            tunnel: tunnel.ifindex,
+            peer: inside.peer?,
+            local: inside.local,
+            mtu,
+            in_vrf: tunnel.vrf.is_some(),
+        })
     })
 }
 
@@ -105,9 +121,8 @@ async fn echoes(peers: &[Peer], sample: Duration) -> Vec<Known<Echoes>> {
 /// The states of the TCP connections with a peer's BGP.
 fn peer_sockets(sockets: &Known<Vec<TcpSocket>>, peer: IpAddr) -> Known<Vec<TcpState>> {
     let all = sockets.as_ref().map_err(NotKnown::clone)?;
-    let is_bgp = |socket: &&TcpSocket| {
-        socket.peer.ip() == peer && (socket.peer.port() == BGP || socket.local.port() == BGP)
-    };
+    let is_bgp =
+        |socket: &&TcpSocket| socket.peer.ip() == peer && (socket.peer.port() == BGP || socket.local.port() == BGP);
     Ok(all.iter().filter(is_bgp).map(|socket| socket.state).collect())
 }
 

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use super::{Mark, SaMode};
+use ipnet::IpNet;
 
 /// One policy. Those of single sockets (directions above 2) are none of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -82,8 +82,12 @@ fn daemon(facts: &Facts<'_>) -> Check {
 fn unconfigured(facts: &Facts<'_>, peer: IpAddr) -> Check {
     let others = peers(facts).into_iter().any(|(_, other)| neighbour(facts, other).is_some());
     if others {
-        check(CheckId::BgpNeighbour, State::Warning, format!("no session with {peer} is configured, while other tunnels have one"))
-            .advice("configure the neighbour, or this tunnel carries nothing when the others fail")
+        check(
+            CheckId::BgpNeighbour,
+            State::Warning,
+            format!("no session with {peer} is configured, while other tunnels have one"),
+        )
+        .advice("configure the neighbour, or this tunnel carries nothing when the others fail")
     } else {
         check(CheckId::BgpNeighbour, State::Skipped, format!("no session with {peer} is configured: static routes"))
     }
@@ -93,8 +97,12 @@ fn of_neighbour(facts: &Facts<'_>, tunnel: &Tunnel, neighbour: &Neighbour) -> Ve
     match neighbour.state {
         BgpState::Established => vec![established(neighbour), prefixes(neighbour)],
         BgpState::Disabled => vec![
-            check(CheckId::BgpSession, State::Warning, format!("switched off by its configuration{}", systems(neighbour)))
-                .advice("`no neighbor … shutdown` (FRR) or `birdc enable NAME` switches it on"),
+            check(
+                CheckId::BgpSession,
+                State::Warning,
+                format!("switched off by its configuration{}", systems(neighbour)),
+            )
+            .advice("`no neighbor … shutdown` (FRR) or `birdc enable NAME` switches it on"),
         ],
         _ => {
             let mut checks = vec![down(facts, tunnel, neighbour)];
@@ -121,8 +129,16 @@ fn prefixes(neighbour: &Neighbour) -> Check {
     let word = |count: Option<u64>| count.map_or_else(|| "an unknown number".into(), |count| count.to_string());
     let text = format!("{} prefixes received, {} sent", word(neighbour.received), word(neighbour.sent));
     let (state, advice) = match (neighbour.received, neighbour.sent) {
-        (Some(0), _) => (State::Warning, Some("does the other side announce anything? A filter here? (`show bgp neighbors … received-routes`)")),
-        (_, Some(0)) => (State::Warning, Some("announce this side's network (`network …`), or nothing finds its way back; FRR sends nothing without a policy unless `no bgp ebgp-requires-policy`")),
+        (Some(0), _) => (
+            State::Warning,
+            Some("does the other side announce anything? A filter here? (`show bgp neighbors … received-routes`)"),
+        ),
+        (_, Some(0)) => (
+            State::Warning,
+            Some(
+                "announce this side's network (`network …`), or nothing finds its way back; FRR sends nothing without a policy unless `no bgp ebgp-requires-policy`",
+            ),
+        ),
         _ => (State::Ok, None),
     };
     let check = check(CheckId::BgpPrefixes, state, text);
@@ -148,9 +164,9 @@ fn down(facts: &Facts<'_>, tunnel: &Tunnel, neighbour: &Neighbour) -> Check {
 /// A connection that was begun while the route was wrong keeps the source address of then until it is given up.
 fn strange_source(facts: &Facts<'_>, tunnel: &Tunnel, peer: IpAddr) -> String {
     let Ok(sockets) = &facts.measured.sockets else { return String::new() };
-    let begun = sockets.iter().find(|socket| {
-        socket.state == TcpState::SynSent && socket.peer.ip() == peer && socket.peer.port() == BGP
-    });
+    let begun = sockets
+        .iter()
+        .find(|socket| socket.state == TcpState::SynSent && socket.peer.ip() == peer && socket.peer.port() == BGP);
     let strange = begun.filter(|socket| !tunnel.inside.iter().any(|inside| inside.local == socket.local.ip()));
     strange.map_or_else(String::new, |socket| {
         format!("; it asks from {}, which is no address of the tunnel", socket.local.ip())
@@ -184,7 +200,9 @@ fn password(facts: &Facts<'_>) -> Option<Check> {
     facts.measured.reach.iter().find(mute)?;
     let (name, meaning) = SIGNATURES.into_iter().find(|(name, _)| counter(facts, name).unwrap_or(0) > 0)?;
     let count = counter(facts, name).unwrap_or(0);
-    Some(failed(format!("most likely {meaning} ({name} stands at {count}, and TCP 179 is silent while ping is answered)")))
+    Some(failed(format!(
+        "most likely {meaning} ({name} stands at {count}, and TCP 179 is silent while ping is answered)"
+    )))
 }
 
 /// Is there to be a session with this peer, by the daemon's configuration or by a connection under way?

@@ -28,12 +28,9 @@ impl Binding {
     pub(super) fn of(link: &Link) -> Option<Self> {
         let given = |address: Option<IpAddr>| address.filter(|address| !address.is_unspecified());
         match link.kind {
-            LinkKind::Vti { local, remote, input_key, output_key, .. } => Some(Self::Keys {
-                input: input_key,
-                output: output_key,
-                local: given(local),
-                remote: given(remote),
-            }),
+            LinkKind::Vti { local, remote, input_key, output_key, .. } => {
+                Some(Self::Keys { input: input_key, output: output_key, local: given(local), remote: given(remote) })
+            }
             LinkKind::Xfrm { if_id } => Some(Self::IfId(if_id)),
             _ => None,
         }

@@ -167,16 +167,7 @@ impl Check {
     #[must_use]
     pub fn new(area: Area, id: CheckId, state: State, found: impl Into<String>) -> Self {
         let found = found.into();
-        Self {
-            area,
-            id,
-            subject: None,
-            tunnels: Vec::new(),
-            state,
-            found,
-            advice: None,
-            consequence_of: None,
-        }
+        Self { area, id, subject: None, tunnels: Vec::new(), state, found, advice: None, consequence_of: None }
     }
 
     /// Of one tunnel.

@@ -40,7 +40,8 @@ fn clock(facts: &Facts<'_>) -> Check {
     let associations = facts.measured.after.associations.as_deref().unwrap_or_default();
     let latest = associations.iter().map(|association| association.usage.added).max().unwrap_or(0);
     if latest > machine.now + ROUNDING {
-        let text = format!("an SA was made {} in the future: the clock was set back", traffic::time(latest - machine.now));
+        let text =
+            format!("an SA was made {} in the future: the clock was set back", traffic::time(latest - machine.now));
         return check(CheckId::Clock, State::Warning, text).advice(set);
     }
     let text = match machine.clock_synchronised {
@@ -54,9 +55,8 @@ fn clock(facts: &Facts<'_>) -> Check {
 fn cure(facts: &Facts<'_>) -> Check {
     let tables = facts.snapshot.rules.iter().filter_map(Rule::table);
     let daemons = tables.filter_map(|table| Some((table, strongswan::daemon_of(facts.clues, table)?.daemon)));
-    let states: Vec<Routes> = daemons
-        .map(|(table, daemon)| strongswan::state(facts.snapshot, facts.clues, daemon, table))
-        .collect();
+    let states: Vec<Routes> =
+        daemons.map(|(table, daemon)| strongswan::state(facts.snapshot, facts.clues, daemon, table)).collect();
     let pending = states.iter().find(|state| matches!(state, Routes::PendingRestart { .. }));
     if let Some(pending) = pending {
         return check(CheckId::CurePending, State::Warning, pending.to_string())
@@ -75,7 +75,10 @@ fn persisted(facts: &Facts<'_>) -> Option<Check> {
     Some(match (rules, files.as_slice()) {
         (0, []) => return None,
         (0, files) => {
-            let text = format!("{} would put rules of vpnfix there at the next boot, and there are none now", few(files, NAMED));
+            let text = format!(
+                "{} would put rules of vpnfix there at the next boot, and there are none now",
+                few(files, NAMED)
+            );
             check(CheckId::FixPersisted, State::Ok, text)
         }
         (_, []) => check(CheckId::FixPersisted, State::Warning, "vpnfix's rules are gone after a reboot")
@@ -91,12 +94,24 @@ fn networkd(facts: &Facts<'_>) -> Option<Check> {
     let said = networkd.said_by.as_ref().map_or_else(|| "its default".to_string(), Clone::clone);
     let persisted = !facts.measured.machine.persisted_by.is_empty();
     Some(match (networkd.deletes_foreign_rules, rules) {
-        (false, _) => check(CheckId::Networkd, State::Ok, format!("systemd-networkd leaves foreign rules alone ({said})")),
-        (true, 0) => check(CheckId::Networkd, State::Ok, format!("systemd-networkd deletes foreign rules ({said}), and there are none of vpnfix's")),
-        (true, _) if persisted => {
-            check(CheckId::Networkd, State::Ok, "systemd-networkd deletes foreign rules; vpnfix's are put back".to_string())
+        (false, _) => {
+            check(CheckId::Networkd, State::Ok, format!("systemd-networkd leaves foreign rules alone ({said})"))
         }
-        (true, _) => check(CheckId::Networkd, State::Warning, format!("systemd-networkd deletes vpnfix's rules when it starts ({said})"))
-            .advice("`vpnfix persist`, or ManageForeignRoutingPolicyRules=no in a drop-in of networkd.conf"),
+        (true, 0) => check(
+            CheckId::Networkd,
+            State::Ok,
+            format!("systemd-networkd deletes foreign rules ({said}), and there are none of vpnfix's"),
+        ),
+        (true, _) if persisted => check(
+            CheckId::Networkd,
+            State::Ok,
+            "systemd-networkd deletes foreign rules; vpnfix's are put back".to_string(),
+        ),
+        (true, _) => check(
+            CheckId::Networkd,
+            State::Warning,
+            format!("systemd-networkd deletes vpnfix's rules when it starts ({said})"),
+        )
+        .advice("`vpnfix persist`, or ManageForeignRoutingPolicyRules=no in a drop-in of networkd.conf"),
     })
 }

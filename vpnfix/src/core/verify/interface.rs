@@ -49,8 +49,10 @@ fn check(id: CheckId, state: State, found: impl Into<String>) -> Check {
 fn up(tunnel: &Tunnel, link: &Link) -> Check {
     match (link.up, link.carrier) {
         (true, true) => check(CheckId::LinkUp, State::Ok, format!("{} interface, up", tunnel.kind)),
-        (true, false) => check(CheckId::LinkUp, State::Failed, "it is up and has no carrier: what is sent into it is lost")
-            .advice("look at what the interface rests on: its lower device, or the program that holds it open"),
+        (true, false) => {
+            check(CheckId::LinkUp, State::Failed, "it is up and has no carrier: what is sent into it is lost")
+                .advice("look at what the interface rests on: its lower device, or the program that holds it open")
+        }
         (false, _) => check(CheckId::LinkUp, State::Failed, "it is down: its routes are gone")
             .advice(format!("`ip link set {} up`, and see who took it down", tunnel.name)),
     }
@@ -63,7 +65,8 @@ fn address(facts: &Facts<'_>, tunnel: &Tunnel, link: &Link) -> Check {
     };
     let all: Vec<String> = tunnel.inside.iter().map(words).collect();
     if all.is_empty() {
-        let validated = if link.settings.rp_filter > 0 { ", and source validation drops whatever comes in" } else { "" };
+        let validated =
+            if link.settings.rp_filter > 0 { ", and source validation drops whatever comes in" } else { "" };
         let text = format!("it has no address inside{validated}");
         let advice = "give it the inside address of the VPN's configuration: `ip addr add LOCAL/30 dev …`";
         // An unnumbered tunnel works, as long as nothing has to be asked or answered from inside.
@@ -72,15 +75,22 @@ fn address(facts: &Facts<'_>, tunnel: &Tunnel, link: &Link) -> Check {
         let state = if works { State::Warning } else { State::Failed };
         return check(CheckId::Address, state, text).advice(advice);
     }
-    let swapped = facts.judgement.notes.iter().any(|note| {
-        note.id == NoteId::SwappedInside && note.text.contains(&tunnel.name)
-    });
+    let swapped =
+        facts.judgement.notes.iter().any(|note| note.id == NoteId::SwappedInside && names(&note.text, &tunnel.name));
     if swapped && answered(facts, tunnel) == Some(false) {
-        let text = format!("{}: AWS keeps the first address of the prefix for its own end, and nobody answers", all.join(", "));
+        let text = format!(
+            "{}: AWS keeps the first address of the prefix for its own end, and nobody answers",
+            all.join(", ")
+        );
         return check(CheckId::Address, State::Failed, text)
             .advice("the customer's end is the second host of the /30: the two were most likely exchanged");
     }
     check(CheckId::Address, State::Ok, few(&all, NAMED))
+}
+
+/// Does the text name this device?
+fn names(text: &str, device: &str) -> bool {
+    text.split(|character: char| character.is_whitespace() || ",:;()`".contains(character)).any(|word| word == device)
 }
 
 /// The same inside prefix on two tunnels: packets for one peer go into the other tunnel.
@@ -92,8 +102,10 @@ fn unique(facts: &Facts<'_>, tunnel: &Tunnel) -> Option<Check> {
     };
     tunnel.inside.first()?;
     Some(match facts.tunnels.iter().find(same) {
-        Some(other) => check(CheckId::InsideUnique, State::Failed, format!("{} has the same inside prefix", other.name))
-            .advice("give one of the two VPN connections another inside prefix (AWS: TunnelInsideCidr)"),
+        Some(other) => {
+            check(CheckId::InsideUnique, State::Failed, format!("{} has the same inside prefix", other.name))
+                .advice("give one of the two VPN connections another inside prefix (AWS: TunnelInsideCidr)")
+        }
         None => check(CheckId::InsideUnique, State::Ok, "no other tunnel has its inside prefix"),
     })
 }
@@ -105,18 +117,26 @@ fn mtu(facts: &Facts<'_>, tunnel: &Tunnel, link: &Link) -> Option<Check> {
     let own = link.mtu?;
     let outer = facts.measured.outer.get(&tunnel.ifindex);
     let Some((device, room)) = outer.and_then(|outer| Some((outer.device.as_str(), outer.mtu?))) else {
-        return Some(check(CheckId::Mtu, State::Skipped, format!("{own}; by which device its packets leave is not known")));
+        return Some(check(
+            CheckId::Mtu,
+            State::Skipped,
+            format!("{own}; by which device its packets leave is not known"),
+        ));
     };
     let overhead = LEAST_OVERHEAD + extra_overhead(facts, tunnel, binding);
     let most = room.saturating_sub(overhead);
     if own <= most {
-        return Some(check(CheckId::Mtu, State::Ok, format!("{own}, which fits into {room} of {device} once encrypted")));
+        return Some(check(
+            CheckId::Mtu,
+            State::Ok,
+            format!("{own}, which fits into {room} of {device} once encrypted"),
+        ));
     }
     let text = format!("{own} does not fit into {room} of {device}: encrypting adds {overhead} bytes or more");
-    Some(check(CheckId::Mtu, State::Warning, text).advice(format!(
-        "`ip link set {} mtu 1419` (AWS's own value), and clamp TCP's MSS to it",
-        tunnel.name
-    )))
+    Some(
+        check(CheckId::Mtu, State::Warning, text)
+            .advice(format!("`ip link set {} mtu 1419` (AWS's own value), and clamp TCP's MSS to it", tunnel.name)),
+    )
 }
 
 fn extra_overhead(facts: &Facts<'_>, tunnel: &Tunnel, binding: Binding) -> u32 {
@@ -144,7 +164,10 @@ fn carrier_errors(facts: &Facts<'_>, tunnel: &Tunnel, link: &Link) -> Option<Che
     let (before, after) = counters(facts, tunnel)?;
     let more = change(before.tx_carrier_errors, after.tx_carrier_errors);
     Some(if more == 0 {
-        let text = format!("none meanwhile ({} in all, which says nothing: they count from before the SAs came up)", after.tx_carrier_errors);
+        let text = format!(
+            "none meanwhile ({} in all, which says nothing: they count from before the SAs came up)",
+            after.tx_carrier_errors
+        );
         check(CheckId::CarrierErrors, State::Ok, text)
     } else {
         let text = format!(
@@ -177,8 +200,12 @@ fn send_errors(facts: &Facts<'_>, tunnel: &Tunnel) -> Option<Check> {
             let received = change(before.rx_packets, after.rx_packets);
             check(CheckId::SendErrors, State::Ok, format!("none meanwhile; {sent} packets out, {received} in"))
         }
-        _ => check(CheckId::SendErrors, State::Warning, format!("{all} packets could not be sent, {dropped} were dropped"))
-            .advice("mostly packets larger than the path takes: lower the interface's MTU, clamp TCP's MSS"),
+        _ => check(
+            CheckId::SendErrors,
+            State::Warning,
+            format!("{all} packets could not be sent, {dropped} were dropped"),
+        )
+        .advice("mostly packets larger than the path takes: lower the interface's MTU, clamp TCP's MSS"),
     })
 }
 
@@ -194,8 +221,12 @@ fn disable_xfrm(facts: &Facts<'_>, tunnel: &Tunnel, link: &Link) -> Option<Check
     Some(match switches(facts, tunnel) {
         Err(why) => check(CheckId::DisableXfrm, State::Skipped, why),
         Ok(Switches { disable_xfrm: false, .. }) => check(CheckId::DisableXfrm, State::Ok, "0: packets are encrypted"),
-        Ok(_) => check(CheckId::DisableXfrm, State::Failed, "1: nothing is encrypted, so nothing is sent")
-            .advice(format!("set net.ipv4.conf.{}.disable_xfrm and that of `all` to 0; the physical device may keep 1", tunnel.name)),
+        Ok(_) => {
+            check(CheckId::DisableXfrm, State::Failed, "1: nothing is encrypted, so nothing is sent").advice(format!(
+                "set net.ipv4.conf.{}.disable_xfrm and that of `all` to 0; the physical device may keep 1",
+                tunnel.name
+            ))
+        }
     })
 }
 
@@ -234,12 +265,13 @@ fn rp_filter(facts: &Facts<'_>, tunnel: &Tunnel, link: &Link) -> Check {
         return check(CheckId::RpFilter, State::Ok, format!("{value}: the way back need not be this tunnel"));
     }
     let of_tunnel = |name: &str| name == tunnel.name;
-    let found = facts.judgement.findings.iter().any(|finding| {
-        finding.reason == Reason::ReversePath && of_tunnel(&finding.tunnel)
-    });
-    let second_way = facts.judgement.notes.iter().find(|note| {
-        note.id == NoteId::StrictSecondWay && note.text.contains(&tunnel.name)
-    });
+    let found = facts
+        .judgement
+        .findings
+        .iter()
+        .any(|finding| finding.reason == Reason::ReversePath && of_tunnel(&finding.tunnel));
+    let second_way =
+        facts.judgement.notes.iter().find(|note| note.id == NoteId::StrictSecondWay && names(&note.text, &tunnel.name));
     let dropped = risen(facts, REVERSE_PATH);
     let advice = format!("`sysctl -w net.ipv4.conf.{}.rp_filter=2` (the larger of it and `all` counts)", tunnel.name);
     let (state, text) = match (found, second_way, dropped) {
@@ -268,7 +300,11 @@ fn reverse_path_drops(facts: &Facts<'_>) -> Option<Check> {
         check(CheckId::ReversePathDrops, State::Ok, "source validation dropped no packet meanwhile")
     } else {
         // On a host of many devices, strangers can make it rise.
-        check(CheckId::ReversePathDrops, State::Warning, format!("source validation dropped {dropped} packets meanwhile"))
-            .advice("`sysctl -w net.ipv4.conf.all.log_martians=1` names them in the kernel's log")
+        check(
+            CheckId::ReversePathDrops,
+            State::Warning,
+            format!("source validation dropped {dropped} packets meanwhile"),
+        )
+        .advice("`sysctl -w net.ipv4.conf.all.log_martians=1` names them in the kernel's log")
     })
 }

@@ -23,6 +23,10 @@ pub(super) struct Bound<'a> {
     pub(super) inward: Option<&'a Policy>,
     pub(super) out_sa: Option<&'a SecurityAssociation>,
     pub(super) in_sa: Option<&'a SecurityAssociation>,
+    /// Bytes of all outbound SAs together: while one replaces another there are two.
+    pub(super) out_bytes: u64,
+    /// Bytes of all inbound SAs together.
+    pub(super) in_bytes: u64,
 }
 
 /// The tunnels of IPsec, with their policies and SAs.
@@ -36,15 +40,18 @@ pub(super) fn bound<'a>(facts: &Facts<'a>) -> Known<Vec<Bound<'a>>> {
         let binding = Binding::of(facts.snapshot.link(tunnel.ifindex)?)?;
         let policy = |direction| best(policies, binding, tunnel, direction);
         let (out, inward) = (policy(Direction::Out), policy(Direction::In));
-        let association = |policy: Option<&Policy>, direction| {
-            let template = policy?.templates.first()?;
-            newest(associations.iter().filter(|association| {
+        let of_policy = |policy: Option<&Policy>, direction| -> Vec<&'a SecurityAssociation> {
+            let Some(template) = policy.and_then(|policy| policy.templates.first()) else { return Vec::new() };
+            let found = |association: &&SecurityAssociation| {
                 serves(association, template) && binding.finds_association(association, direction)
-            }))
+            };
+            associations.iter().filter(found).collect()
         };
-        let out_sa = association(out, Direction::Out);
-        let in_sa = association(inward, Direction::In);
-        Some(Bound { tunnel, binding, out, inward, out_sa, in_sa })
+        let (outs, ins) = (of_policy(out, Direction::Out), of_policy(inward, Direction::In));
+        let bytes = |all: &[&SecurityAssociation]| all.iter().map(|association| association.usage.bytes).sum();
+        let (out_bytes, in_bytes) = (bytes(&outs), bytes(&ins));
+        let (out_sa, in_sa) = (newest(outs.into_iter()), newest(ins.into_iter()));
+        Some(Bound { tunnel, binding, out, inward, out_sa, in_sa, out_bytes, in_bytes })
     };
     Ok(facts.tunnels.iter().filter_map(of).collect())
 }
@@ -55,9 +62,7 @@ fn best<'a>(policies: &'a [Policy], binding: Binding, tunnel: &Tunnel, direction
     fitting.min_by_key(|policy| (!covers_peer(policy, tunnel), policy.priority))
 }
 
-fn newest<'a>(
-    associations: impl Iterator<Item = &'a SecurityAssociation>,
-) -> Option<&'a SecurityAssociation> {
+fn newest<'a>(associations: impl Iterator<Item = &'a SecurityAssociation>) -> Option<&'a SecurityAssociation> {
     associations.max_by_key(|association| association.usage.added)
 }
 
@@ -109,8 +114,10 @@ fn present(facts: &Facts<'_>) -> Vec<Check> {
     let Ok(policies) = &facts.measured.policies else { return Vec::new() };
     let bindings: Vec<Binding> = facts.snapshot.links.iter().filter_map(Binding::of).collect();
     let for_interface = |policy: &&Policy| {
-        policy.direction == Direction::Out
-            && (policy.mark.is_some_and(|mark| mark.mask != 0) || policy.if_id != 0)
+        // Marks are also used without an interface, by the packet filter; then for some addresses alone.
+        let for_all = policy.source.prefix_len() == 0 && policy.destination.prefix_len() == 0;
+        let marked = policy.mark.is_some_and(|mark| mark.mask != 0) && for_all;
+        policy.direction == Direction::Out && (marked || policy.if_id != 0)
     };
     let alone = |policy: &&Policy| !bindings.iter().any(|binding| binding.finds(policy));
     let endpoints = |policy: &Policy| policy.templates.first().map(|template| (template.source, template.destination));
@@ -119,7 +126,8 @@ fn present(facts: &Facts<'_>) -> Vec<Check> {
         let ends = endpoints(policy);
         bindings.iter().any(|binding| match *binding {
             Binding::Keys { local, remote, .. } => {
-                remote.is_some() && ends.is_some_and(|(near, far)| remote == Some(far) && local.is_none_or(|local| local == near))
+                remote.is_some()
+                    && ends.is_some_and(|(near, far)| remote == Some(far) && local.is_none_or(|local| local == near))
             }
             // Which peer an XFRM interface without a policy belongs to is not known.
             Binding::IfId(_) => !policies.iter().any(|policy| binding.finds(policy)),
@@ -138,12 +146,12 @@ fn present(facts: &Facts<'_>) -> Vec<Check> {
     if told.is_empty() {
         return Vec::new();
     }
-    let text = format!(
-        "policies for a tunnel interface that is not in this namespace: {}",
-        few(&told, NAMED)
-    );
+    let text = format!("policies for a tunnel interface that is not in this namespace: {}", few(&told, NAMED));
     let check = Check::new(Area::Interface, CheckId::TunnelPresent, State::Failed, text);
-    vec![check.advice("make the interface with that key or if_id, or move it back (`ip -n OTHER link set DEV netns …`)")]
+    vec![check.advice(
+        "make the interface with that key or if_id, or move it back (`ip -n OTHER link set DEV netns …`); if it belongs into \
+         the other namespace, verify it there (`--netns OTHER`)",
+    )]
 }
 
 fn of_tunnel(facts: &Facts<'_>, bound: &Bound<'_>) -> Vec<Check> {
@@ -187,7 +195,9 @@ fn ike(facts: &Facts<'_>, bound: &Bound<'_>) -> Check {
         (Some(down), _) => check(State::Failed, format!("IKE with {peer} ({}) is in state {}", down.name, down.state))
             .advice("`swanctl --log` or `journalctl -u strongswan -u strongswan-starter`: proposals, key, identity"),
         // SAs made by hand or by another daemon need none of strongSwan's.
-        (None, true) => check(State::Skipped, format!("strongSwan has no IKE association with {peer}, but there are SAs")),
+        (None, true) => {
+            check(State::Skipped, format!("strongSwan has no IKE association with {peer}, but there are SAs"))
+        }
         (None, false) => check(State::Failed, format!("strongSwan has no IKE association with {peer}")).advice(
             "start it (`swanctl --initiate --child NAME` or `ipsec up NAME`); if it stays down: UDP 500 and 4500 open?",
         ),
@@ -203,12 +213,13 @@ fn policy(facts: &Facts<'_>, bound: &Bound<'_>, direction: Direction) -> Check {
     let own = bound.binding.words(direction);
     let Some(policy) = found else {
         let near = nearest(facts, bound, direction);
-        let beside = near.map_or_else(String::new, |policy| {
-            format!("; the one between these ends has {}", bond_words(policy))
-        });
+        let beside =
+            near.map_or_else(String::new, |policy| format!("; the one between these ends has {}", bond_words(policy)));
         let advice = match (near.is_some(), bound.binding) {
             (true, Binding::Keys { .. }) => "give interface and connection the same number: `key` and `mark`",
-            (true, Binding::IfId(_)) => "give interface and connection the same number: `if_id`, `if_id_in` and `if_id_out`",
+            (true, Binding::IfId(_)) => {
+                "give interface and connection the same number: `if_id`, `if_id_in` and `if_id_out`"
+            }
             (false, _) => "is the connection loaded and up? A child SA brings its policies with it",
         };
         return check(State::Failed, format!("no {word} policy for {own}{beside}")).advice(advice);
@@ -267,7 +278,10 @@ fn endpoints(bound: &Bound<'_>) -> Option<Check> {
     let own = format!("{} to {}", words(local), words(remote));
     let check = |state, text| Check::new(Area::Ipsec, CheckId::Endpoints, state, text);
     if bound.binding.fits(template, direction) {
-        return Some(check(State::Ok, format!("the interface's outer addresses are those of its policy: {near} to {far}")));
+        return Some(check(
+            State::Ok,
+            format!("the interface's outer addresses are those of its policy: {near} to {far}"),
+        ));
     }
     let text = format!("the interface goes from {own}, its policy from {near} to {far}: nothing is sent");
     Some(check(State::Failed, text).advice(
@@ -284,8 +298,14 @@ fn selectors(facts: &Facts<'_>, bound: &Bound<'_>) -> Option<Check> {
     let policy = bound.out?;
     let check = |state, text| Check::new(Area::Ipsec, CheckId::Selectors, state, text);
     if !covers_peer(policy, bound.tunnel) {
-        let text = format!("the outbound policy is for {} to {}, which leaves out the peer inside", policy.source, policy.destination);
-        return Some(check(State::Failed, text).advice("a route-based tunnel needs 0.0.0.0/0 on both sides as its traffic selectors"));
+        let text = format!(
+            "the outbound policy is for {} to {}, which leaves out the peer inside",
+            policy.source, policy.destination
+        );
+        return Some(
+            check(State::Failed, text)
+                .advice("a route-based tunnel needs 0.0.0.0/0 on both sides as its traffic selectors"),
+        );
     }
     let mine = |destination: &&Destination| {
         destination.tunnels.contains(&bound.tunnel.ifindex) && Family::of(destination.address) == family(policy)
@@ -298,9 +318,13 @@ fn selectors(facts: &Facts<'_>, bound: &Bound<'_>) -> Option<Check> {
         .map(|destination| destination.prefix)
         .collect();
     if outside.is_empty() {
-        return Some(check(State::Ok, format!("they cover all that is routed into it ({} to {})", policy.source, policy.destination)));
+        return Some(check(
+            State::Ok,
+            format!("they cover all that is routed into it ({} to {})", policy.source, policy.destination),
+        ));
     }
-    let text = format!("routed into it, but not in the policy's addresses ({}): {}", policy.destination, few(&outside, NAMED));
+    let text =
+        format!("routed into it, but not in the policy's addresses ({}): {}", policy.destination, few(&outside, NAMED));
     Some(check(State::Warning, text).advice("widen the connection's traffic selectors, or take the routes away"))
 }
 

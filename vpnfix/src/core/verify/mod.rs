@@ -127,6 +127,5 @@ fn answered(facts: &Facts<'_>, tunnel: &Tunnel) -> Option<bool> {
     of_tunnel.filter_map(echoes).reduce(|one, other| one || other)
 }
 
-
 #[cfg(test)]
 pub(crate) mod tests;

@@ -18,7 +18,8 @@ pub(super) fn sorted(mut checks: Vec<Check>) -> Vec<Check> {
 /// Place in the chain of causes.
 fn rank(check: &Check) -> u32 {
     let of = |id: CheckId| id as u32 * 2;
-    let by_validation = check.id == CheckId::Destinations && check.subject.as_deref() == Some(Reason::ReversePath.name());
+    let by_validation =
+        check.id == CheckId::Destinations && check.subject.as_deref() == Some(Reason::ReversePath.name());
     if by_validation { of(CheckId::RpFilter) + 1 } else { of(check.id) }
 }
 
@@ -36,7 +37,9 @@ fn is_symptom(check: &Check) -> bool {
         // The routes of a tunnel that is down, or that shares its prefix, go elsewhere for that reason.
         CheckId::Destinations => {
             let of = |reason: Reason| check.subject.as_deref() == Some(reason.name());
-            [Reason::TunnelDown, Reason::TunnelWithoutCarrier, Reason::DuplicateInside, Reason::ReversePath].into_iter().any(of)
+            [Reason::TunnelDown, Reason::TunnelWithoutCarrier, Reason::DuplicateInside, Reason::ReversePath]
+                .into_iter()
+                .any(of)
         }
         CheckId::OutboundSa | CheckId::InboundSa => true,
         _ => false,
@@ -53,7 +56,8 @@ fn link(checks: &mut [Check]) {
                 || check.tunnels.is_empty()
                 || cause.tunnels.iter().any(|tunnel| check.tunnels.contains(tunnel))
         };
-        let cause = before.filter(same).find(|cause| !(cause.id == CheckId::OutboundSa && check.id == CheckId::InboundSa));
+        let cause =
+            before.filter(same).find(|cause| !(cause.id == CheckId::OutboundSa && check.id == CheckId::InboundSa));
         check.consequence_of = cause.map(Check::label);
     }
 }

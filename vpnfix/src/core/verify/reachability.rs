@@ -10,7 +10,12 @@ pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
     for reach in &facts.measured.reach {
         let name = facts.snapshot.device_name(reach.tunnel);
-        let found = [Some(answers(facts, reach)), egress(facts, reach, &name), Some(path_mtu(reach, &name)), Some(port(facts, reach))];
+        let found = [
+            Some(answers(facts, reach)),
+            egress(facts, reach, &name),
+            Some(path_mtu(reach, &name)),
+            Some(port(facts, reach)),
+        ];
         let about = found.into_iter().flatten().map(|check| check.about(reach.peer.to_string(), vec![name.clone()]));
         checks.extend(about);
     }
@@ -46,19 +51,27 @@ fn answers(facts: &Facts<'_>, reach: &Reach) -> Check {
         Echoes { sent, answered, round_trip, .. } => {
             let time = round_trip.map_or_else(String::new, |time| format!(", {:.1} ms", time.as_secs_f64() * 1000.0));
             let text = format!("{answered} of {sent} echoes from {from} answered{time}");
-            if answered < sent { check(State::Warning, text).advice("packets are lost on the way, or the far end limits ICMP") } else { check(State::Ok, text) }
+            if answered < sent {
+                check(State::Warning, text).advice("packets are lost on the way, or the far end limits ICMP")
+            } else {
+                check(State::Ok, text)
+            }
         }
     }
 }
 
 fn bgp_is_up(facts: &Facts<'_>, reach: &Reach) -> bool {
-    let by_daemon = facts.measured.bgp.as_ref().is_ok_and(|bgp| {
-        bgp.neighbours.iter().any(|n| n.address == reach.peer && n.state == BgpState::Established)
-    });
-    by_daemon || reach.bgp_port == Ok(Port::InUse)
-        || facts.measured.sockets.as_ref().is_ok_and(|sockets| {
-            sockets.iter().any(|s| s.state == TcpState::Established && s.peer.ip() == reach.peer)
-        })
+    let by_daemon =
+        facts.measured.bgp.as_ref().is_ok_and(|bgp| {
+            bgp.neighbours.iter().any(|n| n.address == reach.peer && n.state == BgpState::Established)
+        });
+    by_daemon
+        || reach.bgp_port == Ok(Port::InUse)
+        || facts
+            .measured
+            .sockets
+            .as_ref()
+            .is_ok_and(|sockets| sockets.iter().any(|s| s.state == TcpState::Established && s.peer.ip() == reach.peer))
 }
 
 /// What was sent to the peer was handed to the tunnel's device, by the device's own count.
@@ -83,11 +96,13 @@ fn path_mtu(reach: &Reach, name: &str) -> Check {
         Ok(PathMtu { device, largest, .. }) if largest >= device => {
             check(State::Ok, format!("packets of {device} bytes, the largest of {name}, get through"))
         }
-        Ok(PathMtu { device, largest, silent: false }) => {
-            check(State::Ok, format!("packets of {largest} bytes get through; larger ones, up to {device}, are refused with word of it"))
-        }
+        Ok(PathMtu { device, largest, silent: false }) => check(
+            State::Ok,
+            format!("packets of {largest} bytes get through; larger ones, up to {device}, are refused with word of it"),
+        ),
         Ok(PathMtu { device, largest, silent: true }) => {
-            let text = format!("a black hole: packets above {largest} bytes vanish without a word, and {name} takes {device}");
+            let text =
+                format!("a black hole: packets above {largest} bytes vanish without a word, and {name} takes {device}");
             check(State::Failed, text).advice(format!(
                 "`ip link set {name} mtu {largest}`, and clamp TCP's MSS (`-j TCPMSS --clamp-mss-to-pmtu`)"
             ))
@@ -106,8 +121,9 @@ fn port(facts: &Facts<'_>, reach: &Reach) -> Check {
         Ok(Port::Open) => check(State::Ok, "it takes connections on TCP 179"),
         Ok(Port::Refused) => shut("it refuses connections on TCP 179: nothing listens there, or not for this host")
             .advice("is BGP configured on the far end for this tunnel, with this host's inside address as neighbour?"),
-        Ok(Port::Silent) => shut("no answer on TCP 179: a filter on the way, or another BGP password there")
-            .advice("look for what drops TCP 179: nft or iptables here, network ACL and security group there; then `password`"),
+        Ok(Port::Silent) => shut("no answer on TCP 179: a filter on the way, or another BGP password there").advice(
+            "look for what drops TCP 179: nft or iptables here, network ACL and security group there; then `password`",
+        ),
         Ok(Port::Failed(why)) => shut(&format!("TCP 179 could not be asked: {why}")),
     }
 }

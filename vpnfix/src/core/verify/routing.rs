@@ -43,7 +43,8 @@ fn destinations(facts: &Facts<'_>) -> Vec<Check> {
 }
 
 fn of_cause(facts: &Facts<'_>, cause: &Cause) -> Check {
-    let findings: Vec<_> = facts.judgement.findings.iter().filter(|finding| cause.findings.contains(&finding.id)).collect();
+    let findings: Vec<_> =
+        facts.judgement.findings.iter().filter(|finding| cause.findings.contains(&finding.id)).collect();
     let tunnels: BTreeSet<String> = findings.iter().map(|finding| finding.tunnel.clone()).collect();
     let prefixes: BTreeSet<String> = findings.iter().map(|finding| finding.prefix.to_string()).collect();
     let prefixes: Vec<String> = prefixes.into_iter().collect();
@@ -91,7 +92,8 @@ fn own_rules(facts: &Facts<'_>, family: Family) -> Option<Check> {
 fn forwarding(facts: &Facts<'_>) -> Option<Check> {
     let tunnels: Vec<&Link> = facts.tunnels.iter().filter_map(|tunnel| facts.snapshot.link(tunnel.ifindex)).collect();
     tunnels.first()?;
-    let off: Vec<&str> = tunnels.iter().filter(|link| !link.settings.forwarding).map(|link| link.name.as_str()).collect();
+    let off: Vec<&str> =
+        tunnels.iter().filter(|link| !link.settings.forwarding).map(|link| link.name.as_str()).collect();
     let behind = lan_devices(facts);
     let refusing: Vec<&str> =
         behind.iter().filter(|link| !link.settings.forwarding).map(|link| link.name.as_str()).collect();
@@ -100,11 +102,15 @@ fn forwarding(facts: &Facts<'_>) -> Option<Check> {
     }
     let stopped: Vec<&str> = off.iter().chain(&refusing).copied().collect();
     let Some(sign) = gateway_sign(facts, &behind) else {
-        let text = format!("off on {}: only this host itself uses the tunnels, as far as can be seen", few(&stopped, NAMED));
+        let text =
+            format!("off on {}: only this host itself uses the tunnels, as far as can be seen", few(&stopped, NAMED));
         return Some(check(CheckId::Forwarding, State::Skipped, text));
     };
     let text = format!("off on {}, and {sign}", few(&stopped, NAMED));
-    Some(check(CheckId::Forwarding, State::Failed, text).advice("`sysctl -w net.ipv4.ip_forward=1`, and in /etc/sysctl.d"))
+    Some(
+        check(CheckId::Forwarding, State::Failed, text)
+            .advice("`sysctl -w net.ipv4.ip_forward=1`, and in /etc/sysctl.d"),
+    )
 }
 
 /// Devices with networks behind them.
@@ -115,7 +121,10 @@ fn lan_devices<'a>(facts: &Facts<'a>) -> Vec<&'a Link> {
         facts.snapshot.addresses.iter().any(|address| of_link(&address) && address.scope == 0)
     };
     let carries = |link: &&Link| {
-        link.up && !matches!(link.kind, LinkKind::Loopback | LinkKind::Vrf { .. }) && !is_tunnel(link) && has_address(link)
+        link.up
+            && !matches!(link.kind, LinkKind::Loopback | LinkKind::Vrf { .. })
+            && !is_tunnel(link)
+            && has_address(link)
     };
     facts.snapshot.links.iter().filter(carries).collect()
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::change;
 use super::check::{Area, Check, CheckId, State};
 use super::facts::{Facts, NotKnown};
 use super::ipsec::Bound;
+use super::{answered, change};
 use crate::core::model::{Encapsulation, SaUsage, SecurityAssociation};
 
 /// A daemon replaces an SA between its soft and its hard limit; with less than this left, nobody did.
@@ -60,7 +60,8 @@ pub(super) fn lifetime(facts: &Facts<'_>, bound: &Bound<'_>) -> Option<Check> {
     let Some(shortest) = both().filter_map(left).min() else {
         return Some(check(State::Ok, "the SAs have no end in time".into()));
     };
-    let overdue = both().any(|association| association.soft_limits.seconds_after_adding.is_some_and(|limit| age(association) > limit));
+    let overdue = both()
+        .any(|association| association.soft_limits.seconds_after_adding.is_some_and(|limit| age(association) > limit));
     let text = format!("the SAs last {} more", time(shortest));
     Some(match (shortest, overdue) {
         (0, _) => check(State::Failed, "an SA has reached its hard limit and was not replaced".into())
@@ -75,7 +76,8 @@ pub(super) fn lifetime(facts: &Facts<'_>, bound: &Bound<'_>) -> Option<Check> {
 pub(super) fn nat(bound: &Bound<'_>) -> Option<Check> {
     let (out, inward) = (bound.out_sa?, bound.in_sa?);
     let check = |state, text: String| Check::new(Area::Ipsec, CheckId::NatTraversal, state, text);
-    let ports = |Encapsulation { source_port, destination_port, .. }| format!("UDP {source_port} to {destination_port}");
+    let ports =
+        |Encapsulation { source_port, destination_port, .. }| format!("UDP {source_port} to {destination_port}");
     Some(match (out.encapsulation, inward.encapsulation) {
         (None, None) => check(State::Ok, "plain ESP, no NAT on the way".into()),
         (Some(out), Some(_)) => check(State::Ok, format!("ESP in {} (NAT traversal)", ports(out))),
@@ -118,21 +120,23 @@ pub(super) fn losses(facts: &Facts<'_>, bound: &Bound<'_>) -> Vec<Check> {
     vec![integrity, replay]
 }
 
-/// The symptom of the incident: packets come in by the tunnel, and none ever went out by it.
+/// The symptom of the incident: packets come in by the tunnel, and none ever went out by it. Of SAs that were just made it
+/// may be so by chance, unless something was sent meanwhile.
 pub(super) fn one_way(facts: &Facts<'_>, bound: &Bound<'_>) -> Option<Check> {
-    let (out, inward) = (bound.out_sa?, bound.in_sa?);
+    let (out, _) = (bound.out_sa?, bound.in_sa?);
     let check = |state, text: String| Check::new(Area::Ipsec, CheckId::OneWay, state, text);
-    let sent = |association: &SecurityAssociation| {
-        earlier(facts, association).map(|before| change(before.usage.packets, association.usage.packets))
-    };
-    let text = format!("{} bytes out, {} bytes in", out.usage.bytes, inward.usage.bytes);
-    Some(match (out.usage.bytes, inward.usage.bytes) {
-        (0, 1..) => check(State::Failed, format!("{text}: what should go out does not get here"))
-            .advice("something else takes the packets away before the tunnel: see the failed checks above"),
-        (1.., 0) if sent(out).is_some_and(|packets| packets > 0) => {
-            check(State::Warning, format!("{text}: nothing comes back"))
-                .advice("does the peer answer? Is ESP, or UDP 4500, let in here?")
-        }
+    let sent = earlier(facts, out).map_or(0, |before| change(before.usage.packets, out.usage.packets));
+    let (out_bytes, in_bytes) = (bound.out_bytes, bound.in_bytes);
+    let text = format!("{out_bytes} bytes out, {in_bytes} bytes in");
+    let asked = answered(facts, bound.tunnel).is_some();
+    Some(match (out_bytes, in_bytes) {
+        (0, 1..) => check(
+            if asked { State::Failed } else { State::Warning },
+            format!("{text}: what should go out does not get here"),
+        )
+        .advice("something else takes the packets away before the tunnel: `vpnfix diagnose`"),
+        (1.., 0) if sent > 0 => check(State::Warning, format!("{text}: nothing comes back"))
+            .advice("does the peer answer? Is ESP, or UDP 4500, let in here?"),
         _ => check(State::Ok, text),
     })
 }
@@ -141,7 +145,9 @@ pub(super) fn one_way(facts: &Facts<'_>, bound: &Bound<'_>) -> Option<Check> {
 /// alone is a fault: strangers can make some of them rise from outside.
 fn meaning(name: &str) -> Option<(&'static str, State)> {
     Some(match name {
-        "XfrmInNoStates" => ("packets for an SPI that is not here: an old SA of the peer's, or a stray", State::Warning),
+        "XfrmInNoStates" => {
+            ("packets for an SPI that is not here: an old SA of the peer's, or a stray", State::Warning)
+        }
         "XfrmInStateProtoError" => ("packets that could not be decrypted: another key at the far end", State::Failed),
         "XfrmInStateModeError" => ("packets wrapped otherwise than the SA says", State::Failed),
         "XfrmInStateSeqError" => ("packets repeated or too late for the window", State::Warning),
@@ -184,7 +190,10 @@ pub(super) fn errors(facts: &Facts<'_>) -> Check {
         told.push(format!("{name} +{risen} ({words})"));
     }
     if told.is_empty() {
-        return check(State::Ok, format!("none of its counters of IPsec errors rose in {}", seconds(facts.measured.window)));
+        return check(
+            State::Ok,
+            format!("none of its counters of IPsec errors rose in {}", seconds(facts.measured.window)),
+        );
     }
     check(worst, told.join("; ")).advice("`ip xfrm monitor` and `nstat -az 'Xfrm*'` show them live")
 }

@@ -94,7 +94,8 @@ fn set(found: &mut SecurityAssociation, kind: u16, value: &[u8]) -> Option<()> {
             found.replay.received = u32_at(value, 4)?.into();
         }
         XFRMA_REPLAY_ESN_VAL => {
-            let number = |low: usize, high: usize| Some(u64::from(u32_at(value, high)?) << 32 | u64::from(u32_at(value, low)?));
+            let number =
+                |low: usize, high: usize| Some(u64::from(u32_at(value, high)?) << 32 | u64::from(u32_at(value, low)?));
             found.replay = SaReplay { window: u32_at(value, 20)?, sent: number(4, 12)?, received: number(8, 16)? };
         }
         XFRMA_MARK => {

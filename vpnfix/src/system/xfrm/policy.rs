@@ -135,7 +135,10 @@ mod tests {
         assert_eq!((found.source.to_string(), found.destination.to_string()), ("0.0.0.0/0".into(), "0.0.0.0/0".into()));
         assert_eq!((found.mark, found.if_id), (Some(Mark { value: 1, mask: u32::MAX }), 0));
         let template = found.templates[0];
-        assert_eq!((template.source.to_string(), template.destination.to_string()), ("192.168.12.49".into(), "203.0.113.10".into()));
+        assert_eq!(
+            (template.source.to_string(), template.destination.to_string()),
+            ("192.168.12.49".into(), "203.0.113.10".into())
+        );
         assert_eq!((template.protocol, template.reqid, template.mode), (50, 2, SaMode::Tunnel));
     }
 

@@ -41,7 +41,10 @@ fn message() -> Vec<u8> {
     let mut algorithm = vec![0; 68];
     algorithm.extend_from_slice(&KEY);
     bytes.extend(attribute(2, &algorithm));
-    bytes.extend(attribute(4, &[&2_u16.to_ne_bytes(), &4500_u16.to_be_bytes(), &4501_u16.to_be_bytes(), &[0; 18][..]].concat()));
+    bytes.extend(attribute(
+        4,
+        &[&2_u16.to_ne_bytes(), &4500_u16.to_be_bytes(), &4501_u16.to_be_bytes(), &[0; 18][..]].concat(),
+    ));
     bytes.extend(attribute(10, &[17_u32.to_ne_bytes(), 16_u32.to_ne_bytes(), [0; 4]].concat()));
     bytes.extend(attribute(21, &[5_u32.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat()));
     bytes.extend(attribute(31, &7_u32.to_ne_bytes()));

@@ -190,11 +190,7 @@ const FAULTS: &[Row] = &[
         },
         "integrity vti1",
     ),
-    (
-        "an SA at its end that nobody replaced",
-        |vpn| vpn.measured.machine.now += 5000,
-        "sa-lifetime vti1",
-    ),
+    ("an SA at its end that nobody replaced", |vpn| vpn.measured.machine.now += 5000, "sa-lifetime vti1"),
     (
         "selectors that leave the peer out",
         |vpn| vpn.policies().for_each(|policy| policy.destination = "10.20.0.0/16".parse().expect("a prefix")),
@@ -328,7 +324,8 @@ fn each_fault_is_named_by_the_first_failed_check() {
         let found = first.map_or_else(|| "nothing failed".into(), Check::label);
         if found != *expected {
             wrong += 1;
-            let all: Vec<String> = failed(&report).iter().map(|check| format!("{}: {}", check.label(), check.found)).collect();
+            let all: Vec<String> =
+                failed(&report).iter().map(|check| format!("{}: {}", check.label(), check.found)).collect();
             table.push_str(&format!("WRONG {fault}: {found}, not {expected}\n  {}\n", all.join("\n  ")));
         } else {
             table.push_str(&format!("{fault}: {found}: {}\n", first.map_or("", |check| &check.found)));
@@ -388,7 +385,8 @@ fn what_could_not_be_read_is_skipped_and_says_why() {
     for sample in [&mut measured.before, &mut measured.after] {
         (sample.associations, sample.xfrm, sample.network) = (Err(why()), Err(why()), Err(why()));
     }
-    (measured.switches, measured.ike, measured.bgp, measured.sockets) = (Err(why()), Err(why()), Err(why()), Err(why()));
+    (measured.switches, measured.ike, measured.bgp, measured.sockets) =
+        (Err(why()), Err(why()), Err(why()), Err(why()));
     for reach in &mut measured.reach {
         (reach.echoes, reach.path_mtu, reach.bgp_port) = (Err(why()), Err(why()), Err(why()));
     }

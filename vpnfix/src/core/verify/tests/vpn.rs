@@ -9,8 +9,8 @@ use crate::core::finding::Finding;
 use crate::core::fixture::{ENS5, LAN, LO, VTI1, address, answer, gateway, healthy_rules, link, route, via};
 use crate::core::judge::{self, Asked, Case, Judgement};
 use crate::core::model::{
-    Answer, Direction, Encapsulation, Family, LinkCounters, LinkKind, Mark, Policy, SaLimits, SaMode, SaReplay, SaUsage,
-    SecurityAssociation, Snapshot, TABLE_LOCAL, TABLE_MAIN, Template,
+    Answer, Direction, Encapsulation, Family, LinkCounters, LinkKind, Mark, Policy, SaLimits, SaMode, SaReplay,
+    SaUsage, SecurityAssociation, Snapshot, TABLE_LOCAL, TABLE_MAIN, Template,
 };
 use crate::core::owner::Clues;
 use crate::core::plan::{self, Situation, Strategy};
@@ -74,7 +74,9 @@ impl Vpn {
 
     /// The first tunnel's policies and SAs.
     pub(super) fn policies(&mut self) -> impl Iterator<Item = &mut Policy> {
-        let own = |policy: &&mut Policy| policy.templates.iter().any(|t| t.source == ip(PEERS[0]) || t.destination == ip(PEERS[0]));
+        let own = |policy: &&mut Policy| {
+            policy.templates.iter().any(|t| t.source == ip(PEERS[0]) || t.destination == ip(PEERS[0]))
+        };
         self.measured.policies.as_mut().expect("read").iter_mut().filter(own)
     }
 
@@ -99,7 +101,8 @@ impl Vpn {
 
     pub(super) fn silent(&mut self, tunnel: u32) {
         for reach in self.measured.reach.iter_mut().filter(|reach| reach.tunnel == tunnel) {
-            reach.echoes = Ok(Echoes { sent: 3, answered: 0, round_trip: None, error: Some("No route to host".into()) });
+            reach.echoes =
+                Ok(Echoes { sent: 3, answered: 0, round_trip: None, error: Some("No route to host".into()) });
             reach.path_mtu = Err(NotKnown::because("the peer does not answer"));
             reach.bgp_port = Ok(Port::Silent);
         }
@@ -158,13 +161,8 @@ fn causes(fib: &Fib<'_>, case: Case<'_>, findings: &[Finding]) -> Vec<cause::Cau
 fn snapshot() -> Snapshot {
     let mut snapshot = gateway();
     snapshot.rules = healthy_rules();
-    let vti = LinkKind::Vti {
-        v6: false,
-        local: Some(ip(HERE)),
-        remote: Some(ip(PEERS[1])),
-        input_key: 2,
-        output_key: 2,
-    };
+    let vti =
+        LinkKind::Vti { v6: false, local: Some(ip(HERE)), remote: Some(ip(PEERS[1])), input_key: 2, output_key: 2 };
     snapshot.links.push(link(VTI2, "vti2", vti));
     for link in &mut snapshot.links {
         link.settings.forwarding = true;
@@ -244,7 +242,8 @@ fn sample(packets: u64) -> Sample {
         ..LinkCounters::default()
     };
     let xfrm = ["XfrmInNoStates", "XfrmInTmplMismatch", "XfrmOutNoStates"].map(|name| (name.to_string(), 12));
-    let network = [("TcpExtIPReversePathFilter", 5), ("IpForwDatagrams", 9), ("IpInAddrErrors", 1), ("TcpExtTCPMD5Failure", 0)];
+    let network =
+        [("TcpExtIPReversePathFilter", 5), ("IpForwDatagrams", 9), ("IpInAddrErrors", 1), ("TcpExtTCPMD5Failure", 0)];
     Sample {
         links: [LO, ENS5, VTI1, LAN, VTI2].into_iter().map(|index| (index, counters)).collect(),
         associations: Ok(associations(packets)),
