@@ -179,6 +179,18 @@ fn large_packets_that_vanish_are_a_black_hole() {
 }
 
 #[test]
+fn policies_whose_interface_is_elsewhere_are_told() {
+    need_root!();
+    let scene = Scene::healthy();
+    scene.ip(&["xfrm policy add src 0.0.0.0/0 dst 0.0.0.0/0 dir out priority 399999 mark 77 \
+                tmpl src 10.9.0.10 dst 198.18.9.9 proto esp reqid 77 mode tunnel"]);
+    let report = verify(&scene, &["--no-probe"], 1);
+    let first = &report["checks"][0];
+    assert_eq!(first["id"], "tunnel-present", "{report:#}");
+    assert!(first["found"].as_str().is_some_and(|found| found.contains("198.18.9.9")), "{report:#}");
+}
+
+#[test]
 fn a_host_without_a_tunnel_cannot_be_told_of() {
     need_root!();
     let scene = Scene::healthy();

@@ -49,7 +49,7 @@ fn answers(facts: &Facts<'_>, reach: &Reach) -> Check {
                 .advice("is the far end up, with the inside address as its own, and ESP or UDP 4500 open both ways?")
         }
         Echoes { sent, answered, round_trip, .. } => {
-            let time = round_trip.map_or_else(String::new, |time| format!(", {:.1} ms", time.as_secs_f64() * 1000.0));
+            let time = round_trip.map_or_else(String::new, |time| format!(", {:.2} ms", time.as_secs_f64() * 1000.0));
             let text = format!("{answered} of {sent} echoes from {from} answered{time}");
             if answered < sent {
                 check(State::Warning, text).advice("packets are lost on the way, or the far end limits ICMP")

@@ -35,9 +35,11 @@ fn destinations(facts: &Facts<'_>) -> Vec<Check> {
         return vec![check(CheckId::Destinations, State::Skipped, text)];
     }
     if facts.causes.is_empty() {
-        let count = facts.destinations.len();
-        let all = if count == 1 { "the one destination".into() } else { format!("all {count} destinations") };
-        return vec![check(CheckId::Destinations, State::Ok, format!("{all} of the tunnels go into them"))];
+        let text = match facts.destinations.len() {
+            1 => "the one destination of the tunnels goes into its own".into(),
+            count => format!("all {count} destinations of the tunnels go into them"),
+        };
+        return vec![check(CheckId::Destinations, State::Ok, text)];
     }
     facts.causes.iter().map(|cause| of_cause(facts, cause)).collect()
 }
