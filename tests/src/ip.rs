@@ -60,3 +60,36 @@ pub fn json(arguments: &[&str]) -> serde_json::Value {
     let text = text(&[&["-j"], arguments].concat());
     serde_json::from_str(&text).expect("ip's output is not JSON")
 }
+
+/// What `ip route get` says to a question in its own words (`10.0.0.1 from 10.0.0.2 mark 1`), a refusal included.
+///
+/// # Panics
+///
+/// If `ip` cannot be run.
+pub fn decision(namespace: &str, question: &str) -> String {
+    let output = Command::new("ip").args(["-n", namespace, "route", "get"]).args(question.split(' ')).output();
+    let output = output.expect("ip could not be run");
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    String::from_utf8_lossy(&said).trim().to_owned()
+}
+
+/// What `ip route get` says to many questions, in one batch: the answers, then the refusals with their line numbers.
+///
+/// # Panics
+///
+/// If `ip` cannot be run.
+pub fn decisions(namespace: &str, questions: &[String]) -> String {
+    let lines: String = questions.iter().map(|question| format!("route get {question}\n")).collect();
+    let command = Command::new("ip")
+        .args(["-n", namespace, "-force", "-b", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = command.expect("ip could not be run");
+    let mut stdin = child.stdin.take().expect("ip has no standard input");
+    stdin.write_all(lines.as_bytes()).expect("ip stopped reading");
+    drop(stdin);
+    let output = child.wait_with_output().expect("ip could not be waited for");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

@@ -2,6 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 
+use vpnfix_tests::ip;
 use vpnfix_tests::need_root;
 use vpnfix_tests::scene::{INSIDE1, PEER1, REMOTE_HOST, Scene, WRONG_DEVICE};
 use vpnfix_tests::traffic;
@@ -46,6 +47,66 @@ fn an_established_connection_is_not_drawn_into_the_tunnel() {
     for to in [PEER1, REMOTE_HOST] {
         assert_eq!(scene.device_for(to), "Tunnel1", "{to}");
     }
+    drop((client, server));
+}
+
+/// Routes that would draw what works only outside of tunnels into one: the rest of the plan leaves them out, and one rule
+/// for all, forced, is refused before anything is changed.
+#[track_caller]
+fn is_never_drawn(scene: &Scene, learned: &str, control: &str) {
+    scene.ip(&[&format!("route add {learned} via {PEER1} dev Tunnel1 proto bgp")]);
+    let (rules, before) = (scene.rules(), ip::decision(&scene.gw(), control));
+    assert!(before.contains(WRONG_DEVICE), "{before}");
+    let refused = scene.vpnfix(&["fix", "--strategy", "main-first"]).ends(4).tells_an_error();
+    assert!(refused.stderr.contains("refused, nothing was changed") && refused.stderr.contains(control), "{refused}");
+    assert_eq!(scene.rules(), rules);
+    for strategy in ["auto", "prefixes"] {
+        let report = scene.vpnfix(&["fix", "--strategy", strategy, "--format", "json"]).ends(3).json();
+        let left_out = report["plan"]["left_out"].as_array().expect("what is left out");
+        let told = left_out.iter().find(|left| left["prefix"] == learned).unwrap_or_else(|| panic!("{report:#}"));
+        assert!(told["why"].as_str().is_some_and(|why| why.contains(control)), "{told:#}");
+        assert!(report["rollback"].is_null(), "{report:#}");
+        assert_eq!(scene.device_for(control.parse().expect("an address")), WRONG_DEVICE);
+        for to in [PEER1, REMOTE_HOST] {
+            assert_eq!(scene.device_for(to), "Tunnel1", "{to}");
+        }
+        scene.vpnfix(&["undo"]).ends(0);
+        assert_eq!(scene.rules(), rules);
+    }
+}
+
+#[test]
+fn the_default_gateway_is_never_drawn_into_a_tunnel() {
+    need_root!();
+    is_never_drawn(&Scene::hijacked(), "10.9.0.0/30", "10.9.0.1");
+}
+
+#[test]
+fn the_metadata_address_is_never_drawn_into_a_tunnel() {
+    need_root!();
+    is_never_drawn(&Scene::hijacked(), "169.254.169.254/32", "169.254.169.254");
+}
+
+/// Its other end is known from the kernel's security associations alone, whatever the tunnel's kind.
+#[test]
+fn the_other_end_of_a_security_association_is_never_drawn_into_a_tunnel() {
+    need_root!();
+    let scene = Scene::hijacked();
+    // A kernel without ESP keeps one that waits for its keys.
+    scene.ip(&["xfrm state allocspi src 10.9.0.10 dst 203.0.113.77 proto esp mode tunnel reqid 7"]);
+    is_never_drawn(&scene, "203.0.113.0/24", "203.0.113.77");
+}
+
+#[test]
+fn the_operators_client_is_never_drawn_into_a_tunnel() {
+    need_root!();
+    let scene = Scene::hijacked();
+    let lan = scene.of("lan");
+    ip::batch(Some(&lan), &["addr add 10.9.200.1/32 dev gw0".to_owned()]).expect("the client's address");
+    let listener = traffic::inside(&scene.gw(), || TcpListener::bind("10.9.0.10:22")).expect("the server");
+    let client = traffic::inside(&lan, || connect_from("10.9.200.1", "10.9.0.10:22")).expect("the client");
+    let (server, _) = listener.accept().expect("the connection");
+    is_never_drawn(&scene, "10.9.128.0/17", "10.9.200.1");
     drop((client, server));
 }
 

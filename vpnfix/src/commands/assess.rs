@@ -6,15 +6,16 @@ use super::failure::Failure;
 use super::settings::Settings;
 use crate::core::control::{self, Control, Neighbours};
 use crate::core::destination::{self, Destination};
-use crate::core::finding::{ControlReport, Finding};
+use crate::core::finding::{ControlReport, Finding, Note, NoteId};
 use crate::core::judge::{self, Asked, Case, Judgement};
-use crate::core::model::{Answer, Netns, Question, Rule, Snapshot};
+use crate::core::model::{Answer, Netns, Question, Rule, SecurityAssociation, Snapshot};
 use crate::core::owner::Clues;
 use crate::core::plan::{self, Situation};
 use crate::core::sample::Classes;
 use crate::core::tunnel::{self, NoSuchDevice, Tunnel};
 use crate::core::walk::Fib;
 use crate::system::netlink::{Netlink, NetlinkError, QueryThread};
+use crate::system::xfrm::{self, XfrmError};
 use crate::system::{clues, host, namespace};
 
 /// Of a table with more routes than this, judging reads only those through tunnels.
@@ -72,6 +73,8 @@ pub struct Host {
     pub destinations: Vec<Destination>,
     /// Signs of other programs.
     pub clues: Clues,
+    /// The kernel's security associations, or why they are not known.
+    pub associations: Result<Vec<SecurityAssociation>, String>,
 }
 
 impl Host {
@@ -113,13 +116,15 @@ impl Host {
     }
 
     fn of(snapshot: Snapshot, settings: &Settings, only: &[IpNet]) -> Result<Self, NoSuchDevice> {
-        let tunnels = tunnel::tunnels(&snapshot, &settings.tunnels)?;
+        let mut tunnels = tunnel::tunnels(&snapshot, &settings.tunnels)?;
+        let associations = xfrm::associations().map_err(|error| told(&error));
+        tunnel::learn_peers(&mut tunnels, &snapshot, associations.as_deref().unwrap_or_default());
         let mut destinations = destination::destinations(&Fib::new(&snapshot), &tunnels);
         destinations.retain(|destination| {
             only.is_empty()
                 || only.iter().any(|only| only.contains(&destination.prefix) || destination.prefix.contains(only))
         });
-        Ok(Self { snapshot, tunnels, destinations, clues: clues::gather() })
+        Ok(Self { snapshot, tunnels, destinations, clues: clues::gather(), associations })
     }
 
     /// Is there anything to judge?
@@ -140,6 +145,14 @@ impl Host {
     /// # Errors
     /// Netlink.
     pub fn judge(&self, access: &Access) -> Result<Judgement, Failure> {
+        Ok(self.judge_with_answers(access)?.0)
+    }
+
+    /// The same, with all that was asked and answered.
+    ///
+    /// # Errors
+    /// Netlink.
+    pub fn judge_with_answers(&self, access: &Access) -> Result<(Judgement, Vec<(Asked, Answer)>), Failure> {
         let fib = Fib::new(&self.snapshot);
         let case = Case { fib: &fib, tunnels: &self.tunnels, destinations: &self.destinations, clues: &self.clues };
         let classes = Classes::of(&fib, &self.destinations);
@@ -147,16 +160,26 @@ impl Host {
         let mut asked = judge::questions(&self.destinations, &first);
         asked.extend(judge::further_questions(case));
         let mut answers = ask_all(access, &asked)?;
-        let judgement = judge::judge(case, &asked, &answers);
+        let mut judgement = judge::judge(case, &asked, &answers);
         let answered: Vec<Option<bool>> =
             judgement.right.iter().zip(&first).map(|(right, asked)| asked.then_some(*right)).collect();
         let more = judge::questions(&self.destinations, &classes.further(&answered));
-        if more.is_empty() {
-            return Ok(judgement);
+        if !more.is_empty() {
+            answers.extend(ask_all(access, &more)?);
+            asked.extend(more);
+            judgement = judge::judge(case, &asked, &answers);
         }
-        answers.extend(ask_all(access, &more)?);
-        asked.extend(more);
-        Ok(judge::judge(case, &asked, &answers))
+        judgement.notes.extend(self.peers_not_known());
+        Ok((judgement, asked.into_iter().zip(answers).collect()))
+    }
+
+    /// Peers of XFRM interfaces are known from the security associations alone.
+    fn peers_not_known(&self) -> Option<Note> {
+        let why = self.associations.as_ref().err()?;
+        tunnel::peers_not_known(&self.tunnels).map(|names| Note {
+            id: NoteId::PeersNotKnown,
+            text: format!("the IKE peers of {names} are not known, so they are not compared: {why}"),
+        })
     }
 
     /// The control targets, with the kernel's answers about them.
@@ -167,6 +190,7 @@ impl Host {
         let neighbours = Neighbours {
             resolvers: host::resolvers().unwrap_or_default(),
             connections: host::established().unwrap_or_default().into_iter().collect(),
+            ike_peers: control::ike_peers(&self.snapshot, self.associations.as_deref().unwrap_or_default()),
         };
         let hijackers = plan::hijackers(&self.snapshot, findings);
         let targets =
@@ -217,6 +241,12 @@ impl Controls {
 /// Netlink.
 pub fn ask_controls(access: &Access, targets: &[Control]) -> Result<Vec<Answer>, Failure> {
     ask(access, targets.iter().map(|control| control.question.clone()).collect())
+}
+
+/// An error with its cause, in one line.
+fn told(error: &XfrmError) -> String {
+    let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+    format!("{error}{cause}")
 }
 
 fn ask_all(access: &Access, asked: &[Asked]) -> Result<Vec<Answer>, Failure> {

@@ -216,6 +216,9 @@ pub struct FixArgs {
     /// Priority of the rules; a taken one, or one too late to help, is an error.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub priority: Option<u32>,
+    /// Refuse what belongs into a tunnel, rather than let it leave in the clear, while the tunnel has no route for it.
+    #[arg(long)]
+    pub fail_closed: bool,
     /// Send no echo requests to the peers; wait for traffic of others.
     #[arg(long)]
     pub no_probe: bool,
@@ -249,6 +252,8 @@ pub enum StrategyName {
     Prefixes,
     /// One rule: `lookup main suppress_prefixlength 0` before the hijacker.
     MainFirst,
+    /// An l3mdev rule before the hijacker, for tunnels that are enslaved to a VRF.
+    Vrf,
 }
 
 impl From<StrategyName> for Strategy {
@@ -258,6 +263,7 @@ impl From<StrategyName> for Strategy {
             StrategyName::Inside => Self::Inside,
             StrategyName::Prefixes => Self::Prefixes,
             StrategyName::MainFirst => Self::MainFirst,
+            StrategyName::Vrf => Self::Vrf,
         }
     }
 }

@@ -8,10 +8,16 @@ use prefix_trie::joint::JointPrefixMap;
 
 use super::destination::{self, Destination};
 use super::finding::ControlReport;
-use super::model::{Answer, Family, Question, Reply, RouteKind, Rule, Snapshot, TABLE_MAIN};
+use super::model::{
+    Answer, Family, LinkKind, Question, Reply, RouteKind, Rule, SecurityAssociation, Snapshot, TABLE_MAIN,
+};
 use super::owner::VPNFIX_PROTOCOL;
 use super::tunnel::Tunnel;
-use super::walk::{self, Fib, Flow};
+use super::walk::{self, Fib};
+
+mod fate;
+
+pub use fate::{Harm, Spoiled, compare, harm, harms};
 
 /// An address to ask about before and after a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,17 @@ pub struct Neighbours {
     pub resolvers: Vec<IpAddr>,
     /// Established TCP connections.
     pub connections: Vec<TcpConnection>,
+    /// The other ends of security associations, outside.
+    pub ike_peers: Vec<IpAddr>,
+}
+
+/// The ends of security associations that are not this host's.
+#[must_use]
+pub fn ike_peers(snapshot: &Snapshot, associations: &[SecurityAssociation]) -> Vec<IpAddr> {
+    let own: HashSet<IpAddr> = snapshot.addresses.iter().map(|address| address.local).collect();
+    let ends = associations.iter().flat_map(|association| [association.source, association.destination]);
+    let mut seen = HashSet::new();
+    ends.filter(|end| !own.contains(end) && !end.is_unspecified() && seen.insert(*end)).collect()
 }
 
 /// Service addresses of clouds that share 169.254.0.0/16 with the tunnels' inside addresses, and their IPv6 forms.
@@ -85,6 +102,9 @@ pub fn controls(
     for outside in outside(fib, tunnels) {
         controls.add(Freedom::NeverInTunnel, outside.name, Question::plain(outside.address));
     }
+    for peer in &neighbours.ike_peers {
+        controls.add(Freedom::NeverInTunnel, "IKE peer", Question::plain(*peer));
+    }
     let inside: HashSet<IpAddr> = tunnels.iter().flat_map(|tunnel| &tunnel.inside).map(|inside| inside.local).collect();
     for connection in neighbours.connections.iter().filter(|connection| !inside.contains(&connection.local)) {
         let question = Question { source: Some(connection.local), ..Question::plain(connection.peer) };
@@ -101,6 +121,9 @@ pub fn controls(
     }
     for (name, question) in of_sources(snapshot) {
         controls.add(Freedom::Fixed, name, question);
+    }
+    for (name, question) in of_vrfs(fib) {
+        controls.add(Freedom::MayComeHome, name, question);
     }
     controls.found
 }
@@ -217,6 +240,26 @@ fn of_sources(snapshot: &Snapshot) -> Vec<(String, Question)> {
     snapshot.rules.iter().filter(|rule| rule.protocol != VPNFIX_PROTOCOL && !rule.invert).filter_map(of_rule).collect()
 }
 
+/// A flow of each VRF, to the first destination that its table leads to.
+fn of_vrfs(fib: &Fib<'_>) -> Vec<(String, Question)> {
+    let of_vrf = |family: Family, vrf: u32, table: u32, name: &str| {
+        let routes = fib.snapshot().table(family, table).filter(|route| route.kind == RouteKind::Unicast);
+        let routed = routes.filter(|route| !destination::is_multicast_or_link_local(route.destination));
+        let address = routed.filter_map(|route| destination::sample(fib, route.destination)).next()?;
+        let question = Question { output_interface: Some(vrf), ..Question::plain(address) };
+        Some((format!("traffic of VRF {name}"), question))
+    };
+    let links = fib.snapshot().links.iter();
+    links
+        .filter_map(|link| match link.kind {
+            LinkKind::Vrf { table } => Some((link, table)),
+            _ => None,
+        })
+        .flat_map(|(link, table)| Family::ALL.map(|family| of_vrf(family, link.index, table, &link.name)))
+        .flatten()
+        .collect()
+}
+
 /// A control as reports show it.
 #[must_use]
 pub fn report(snapshot: &Snapshot, control: &Control, answer: &Answer) -> ControlReport {
@@ -232,84 +275,4 @@ fn device(answer: &Answer) -> Option<u32> {
         Reply::Arrives(arrival) => Some(arrival.ifindex),
         Reply::Refused(_) => None,
     }
-}
-
-/// A control target that a change spoiled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spoiled {
-    /// What it is.
-    pub name: String,
-    /// Its address.
-    pub destination: IpAddr,
-    /// What was expected, in words.
-    pub expected: String,
-    /// What was found, in words.
-    pub found: String,
-}
-
-/// Compares a control before and after. It is spoiled if it became unreachable, if it now enters a tunnel that it was not
-/// in, or if it left its way for another than the one it has without the hijackers. Coming home is fine as far as the
-/// control has the freedom.
-#[must_use]
-pub fn compare(
-    fib: &Fib<'_>,
-    tunnels: &[Tunnel],
-    hijackers: &[Rule],
-    control: &Control,
-    before: &Answer,
-    after: &Answer,
-) -> Option<Spoiled> {
-    let (was, is) = (device(before), device(after));
-    if was == is {
-        return None;
-    }
-    let name_of =
-        |index: Option<u32>| index.map_or_else(|| "unreachable".into(), |index| fib.snapshot().device_name(index));
-    let home = home(fib, hijackers, control);
-    let is_tunnel = tunnels.iter().any(|tunnel| Some(tunnel.ifindex) == is);
-    let came_home = is.is_some() && home.contains(&is);
-    let may = match control.freedom {
-        Freedom::MayComeHome => true,
-        Freedom::NeverInTunnel => !is_tunnel,
-        Freedom::Fixed => false,
-    };
-    if came_home && may {
-        return None;
-    }
-    Some(Spoiled {
-        name: control.name.clone(),
-        destination: control.question.destination,
-        expected: name_of(was),
-        found: name_of(is),
-    })
-}
-
-/// The devices that the control would leave by if the hijackers were not there.
-fn home(fib: &Fib<'_>, hijackers: &[Rule], control: &Control) -> Vec<Option<u32>> {
-    let flow = Flow::from(&control.question);
-    let policy = fib.policy(flow.family()).without(|rule| hijackers.contains(rule));
-    walk::walk(fib, &policy, &flow).devices().into_iter().map(Some).collect()
-}
-
-/// Which controls would be drawn into a tunnel that they may not enter if these rules stood?
-#[must_use]
-pub fn drawn_into_tunnel<'a>(
-    fib: &Fib<'_>,
-    tunnels: &[Tunnel],
-    hijackers: &[Rule],
-    controls: &'a [Control],
-    rules: &[Rule],
-) -> Vec<&'a Control> {
-    let entered = |end: &walk::End<'_>| tunnels.iter().find(|tunnel| end.leaves_by(tunnel.ifindex)).map(|t| t.ifindex);
-    controls
-        .iter()
-        .filter(|control| {
-            let flow = Flow::from(&control.question);
-            let policy = fib.policy(flow.family());
-            let Some(tunnel) = entered(&walk::walk(fib, &policy.with(rules), &flow)) else { return false };
-            let was_in = entered(&walk::walk(fib, &policy, &flow)).is_some();
-            let comes_home = || home(fib, hijackers, control).contains(&Some(tunnel));
-            !was_in && (control.freedom != Freedom::MayComeHome || !comes_home())
-        })
-        .collect()
 }

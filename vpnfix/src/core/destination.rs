@@ -187,7 +187,7 @@ pub fn sample(fib: &Fib<'_>, prefix: IpNet) -> Option<IpAddr> {
 }
 
 /// Multicast and IPv6 link-local prefixes lie on every interface; no rule or route moves them.
-fn is_multicast_or_link_local(prefix: IpNet) -> bool {
+pub(super) fn is_multicast_or_link_local(prefix: IpNet) -> bool {
     match prefix.network() {
         IpAddr::V4(v4) => v4.is_multicast(),
         IpAddr::V6(v6) => v6.is_multicast() || v6.is_unicast_link_local(),

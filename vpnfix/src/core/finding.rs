@@ -313,6 +313,14 @@ pub enum NoteId {
     ServiceInTunnel,
     /// Why there is no plan.
     NoPlan,
+    /// What the plan would do to a control target, so that it will be refused.
+    WouldBeRefused,
+    /// Rules of others stand in front of vpnfix's own.
+    InFrontOfOurs,
+    /// A prefix that no tunnel has a route for now is refused by vpnfix's own rule (`--fail-closed`).
+    KeptClosed,
+    /// The peers of XFRM interfaces are not known.
+    PeersNotKnown,
     /// Something went wrong after the change; the rules stand.
     AfterChange,
 }

@@ -2,7 +2,8 @@
 
 use super::model::{
     Address, Answer, Arrival, DeviceSettings, Family, Link, LinkCounters, LinkKind, Nexthop, Preference, Question,
-    Reply, Route, RouteKind, Rule, Snapshot, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
+    Reply, Route, RouteKind, Rule, SaLimits, SaMode, SaReplay, SaUsage, SecurityAssociation, Snapshot, TABLE_DEFAULT,
+    TABLE_LOCAL, TABLE_MAIN,
 };
 use super::walk::{self, End, Fib, Flow};
 
@@ -138,4 +139,25 @@ pub fn answer(snapshot: &Snapshot, question: &Question) -> Answer {
         End::RefusedByRule(_) | End::NoRoute | End::Undecided { .. } => (Reply::Refused(101), None),
     };
     Answer { question: question.clone(), reply, entry }
+}
+
+/// A tunnel's security association from one outer address to another.
+pub fn association(if_id: u32, source: &str, destination: &str) -> SecurityAssociation {
+    SecurityAssociation {
+        family: Family::V4,
+        source: source.parse().expect("an address"),
+        destination: destination.parse().expect("an address"),
+        spi: 0xc0de_cafe,
+        protocol: 50,
+        reqid: 1,
+        mode: SaMode::Tunnel,
+        mark: None,
+        if_id,
+        direction: None,
+        encapsulation: None,
+        usage: SaUsage::default(),
+        soft_limits: SaLimits::default(),
+        hard_limits: SaLimits::default(),
+        replay: SaReplay::default(),
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::destination::Destination;
 use super::finding::{Actual, Expected, Finding, NamedRule, Note, Reason, Severity, Variant};
-use super::model::{Answer, Family, LinkKind, Reply, route::protocol_name};
+use super::model::{Answer, Family, LinkKind, Question, Reply, route::protocol_name};
 use super::owner::Clues;
 use super::tunnel::Tunnel;
 use super::walk::Fib;
@@ -32,6 +32,9 @@ pub struct Judgement {
     pub right: Vec<bool>,
     /// For each destination: who answered?
     pub judged_by: Vec<Judge>,
+    /// Questions about destinations that the kernel answers otherwise than the engine: what the engine predicts for them
+    /// is worth nothing.
+    pub unexplained: Vec<Question>,
 }
 
 /// Who answered the questions about a destination.
@@ -99,6 +102,7 @@ pub fn judge(case: Case<'_>, asked: &[Asked], answers: &[Answer]) -> Judgement {
     judgement.notes.extend(selected.notes);
     judgement.notes.extend(outside.notes);
     judgement.notes.extend(predict::disagreements(&known, pairs()));
+    judgement.unexplained = predict::unexplained(&known, pairs());
     judgement.findings.sort_by_key(|finding| (finding.severity, finding.reason));
     judgement
 }

@@ -16,6 +16,7 @@ pub mod finding;
 pub mod judge;
 pub mod live;
 pub mod owner;
+pub mod predict;
 pub mod sample;
 pub mod strongswan;
 

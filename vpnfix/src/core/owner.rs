@@ -13,13 +13,39 @@ pub use cure::cures;
 pub use program::{Program, Signs};
 
 use super::finding::{Confidence, Owner};
-use super::model::{Route, Rule, Snapshot, route::protocol_name};
+use super::model::{Route, Rule, RuleAction, Snapshot, TABLE_LOCAL, route::protocol_name};
 pub use super::strongswan::{NM_TABLE as CHARON_NM_TABLE, TABLE as STRONGSWAN_TABLE};
 use evidence::{Candidate, Kind, best};
 use seen::Seen;
 
 /// `FRA_PROTOCOL` of vpnfix's own rules. Not assigned to anyone else in `/etc/iproute2/rt_protos`.
 pub const VPNFIX_PROTOCOL: u8 = 118;
+
+/// Is this a rule of vpnfix's own that refuses a prefix while its tunnel has no route for it (`--fail-closed`)?
+#[must_use]
+pub fn is_closing(rule: &Rule) -> bool {
+    rule.protocol == VPNFIX_PROTOCOL && rule.action == RuleAction::Unreachable && rule.to.is_some()
+}
+
+/// The rules of others that stand right in front of vpnfix's own. A rule that is added without a priority gets the one
+/// before the first after table local's (`fib_default_rule_pref`, `net/core/fib_rules.c`), so that is where it lands.
+#[must_use]
+pub fn in_front_of_ours<'a>(rules: &[&'a Rule]) -> Vec<&'a Rule> {
+    let is_ours = |rule: &&&Rule| rule.protocol == VPNFIX_PROTOCOL;
+    let Some(first) = rules.iter().find(is_ours) else { return Vec::new() };
+    let before = rules.iter().take_while(|rule| rule.protocol != VPNFIX_PROTOCOL && rule.priority < first.priority);
+    let mut expected = first.priority;
+    let mut found: Vec<&Rule> = Vec::new();
+    for rule in before.collect::<Vec<_>>().into_iter().rev() {
+        if rule.is_kernel_default() || rule.table() == Some(TABLE_LOCAL) || rule.priority + 1 < expected {
+            break;
+        }
+        expected = rule.priority;
+        found.push(rule);
+    }
+    found.reverse();
+    found
+}
 
 /// The most likely owner of a rule.
 #[must_use]

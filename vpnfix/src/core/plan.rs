@@ -11,15 +11,16 @@ use super::control::Control;
 use super::destination::{Class, Destination, may_steer};
 use super::finding::{Finding, Reason};
 use super::model::{Family, Rule, Snapshot, TABLE_MAIN};
-use super::owner::VPNFIX_PROTOCOL;
+use super::owner::{VPNFIX_PROTOCOL, is_closing};
 use super::tunnel::Tunnel;
 use super::walk::Fib;
-use places::Places;
 use planner::Planner;
 
+mod closing;
 mod main_first;
 mod places;
 mod planner;
+mod vrf;
 
 pub use main_first::{MainFirst, needs_whole_main};
 
@@ -39,6 +40,19 @@ pub enum Strategy {
     Prefixes,
     /// One rule: main before the hijacker, but for its default route.
     MainFirst,
+    /// An l3mdev rule before the hijacker: for tunnels that are enslaved to a VRF, and for them alone.
+    Vrf,
+}
+
+/// What a plan is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// How to repair.
+    pub strategy: Strategy,
+    /// The priority of the rules, where one was named.
+    pub priority: Option<u32>,
+    /// Refuse what belongs into a tunnel while the tunnel has no route for it.
+    pub fail_closed: bool,
 }
 
 /// What to do, in order.
@@ -156,6 +170,27 @@ pub fn hijackers(snapshot: &Snapshot, findings: &[Finding]) -> Vec<Rule> {
     snapshot.rules.iter().filter(|rule| named.contains(rule)).cloned().collect()
 }
 
+/// Whose flows a hijacker takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Realm {
+    /// Those that main is asked for.
+    Main,
+    /// Those of VRFs.
+    Vrf,
+}
+
+impl Realm {
+    fn of(table: u32) -> Self {
+        if table == TABLE_MAIN { Self::Main } else { Self::Vrf }
+    }
+}
+
+/// The hijackers of one realm's flows.
+fn hijackers_of(snapshot: &Snapshot, findings: &[Finding], realm: Realm) -> Vec<Rule> {
+    let of_realm = findings.iter().filter(|finding| Realm::of(finding.expected.table) == realm);
+    hijackers(snapshot, &of_realm.cloned().collect::<Vec<_>>())
+}
+
 /// The rule that a finding names.
 fn rule_of<'a>(snapshot: &'a Snapshot, finding: &Finding) -> Option<&'a Rule> {
     let named = finding.rule.as_ref()?;
@@ -169,7 +204,7 @@ fn rule_of<'a>(snapshot: &'a Snapshot, finding: &Finding) -> Option<&'a Rule> {
 fn is_curable(snapshot: &Snapshot, finding: &Finding) -> bool {
     let Some(rule) = rule_of(snapshot, finding).filter(|rule| !rule.is_kernel_default()) else { return false };
     let elsewhere = match finding.reason {
-        Reason::HijackedByRule | Reason::UnreachableRule => true,
+        Reason::HijackedByRule | Reason::HijackedFromVrf | Reason::UnreachableRule => !is_closing(rule),
         // A refusing route of the right table itself is preceded by no rule.
         Reason::UnreachableRoute => rule.table() != Some(finding.expected.table),
         _ => false,
@@ -187,14 +222,29 @@ fn is_meant(rule: &Rule, finding: &Finding) -> bool {
 /// # Errors
 /// No priority for the rules.
 pub fn plan(situation: Situation<'_>, strategy: Strategy, priority: Option<u32>) -> Result<Plan, PlanError> {
-    let hijackers = hijackers(situation.fib.snapshot(), situation.findings);
-    let mut planner = Planner::new(situation, &hijackers, strategy);
+    plan_as(situation, Wanted { strategy, priority, fail_closed: false })
+}
+
+/// The same, with all that can be asked for.
+///
+/// # Errors
+/// No priority for the rules.
+pub fn plan_as(situation: Situation<'_>, wanted: Wanted) -> Result<Plan, PlanError> {
+    let snapshot = situation.fib.snapshot();
+    let all = hijackers(snapshot, situation.findings);
+    let of_main = hijackers_of(snapshot, situation.findings, Realm::Main);
+    let of_vrfs = hijackers_of(snapshot, situation.findings, Realm::Vrf);
+    let effects = effects(situation.destinations);
+    let mut planner = Planner::new(situation, &all, &effects, wanted);
     for family in Family::ALL {
-        let of_family: Vec<&Rule> = hijackers.iter().filter(|rule| rule.family == family).collect();
-        if let Some(first) = of_family.first() {
-            let places = Places { snapshot: situation.fib.snapshot(), hijacker: first, asked: priority };
-            planner.family(&of_family, places)?;
+        let main: Vec<&Rule> = of_main.iter().filter(|rule| rule.family == family).collect();
+        let vrfs: Vec<&Rule> = of_vrfs.iter().filter(|rule| rule.family == family).collect();
+        match wanted.strategy {
+            Strategy::Vrf => {}
+            _ if wanted.fail_closed => planner.close(family, &main)?,
+            _ => planner.family(&main)?,
         }
+        planner.vrfs(family, &vrfs)?;
     }
     planner.leave_out_incurable();
     let mut plan = planner.plan;
@@ -202,6 +252,14 @@ pub fn plan(situation: Situation<'_>, strategy: Strategy, priority: Option<u32>)
     // (`rule_exists`, `net/core/fib_rules.c`).
     plan.steps.sort_by_key(|step| (step.rule.family, step.rule.priority, step.rule.to.is_some()));
     Ok(plan)
+}
+
+/// The effects of the rules that a plan for these destinations may make.
+fn effects(destinations: &[Destination]) -> HashSet<Rule> {
+    let of_destination = |destination: &Destination| [inside_rule(destination, 0), prefix_rule(destination, 0)];
+    let narrow = destinations.iter().flat_map(of_destination);
+    let wide = Family::ALL.into_iter().map(|family| main_first::rule(family, 0));
+    narrow.chain(wide).map(|rule| rule.effect()).collect()
 }
 
 /// Is this finding about this destination?
@@ -230,7 +288,7 @@ fn why_not(snapshot: &Snapshot, finding: &Finding, destination: &Destination) ->
         return "a default route through the tunnel is cured by no rule, only by the cure at the root";
     }
     if destination.table != TABLE_MAIN {
-        return "the tunnel belongs to a VRF, whose flows no rule into main may take";
+        return "the tunnel belongs to a VRF, whose flows no rule into main may take: strategy `vrf` is for it";
     }
     if !may_steer(destination) {
         return "a prefix inside 169.254.0.0/16 that is no tunnel's own is shared with cloud services and never steered";

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use super::model::{Address, Family, Link, LinkKind, Snapshot, TABLE_MAIN, TunnelKey};
+use super::finding::few;
+use super::model::{Address, Family, Link, LinkKind, SecurityAssociation, Snapshot, TABLE_MAIN, TunnelKey};
 
 /// A tunnel interface of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,26 @@ pub fn tunnels(snapshot: &Snapshot, named: &[String]) -> Result<Vec<Tunnel>, NoS
         tunnel(link, addresses.get(&link.index).map_or(&[], Vec::as_slice), vrf)
     };
     Ok(snapshot.links.iter().filter(is_tunnel).map(of).collect())
+}
+
+/// Enters the outer addresses of the peers that only security associations know: an XFRM interface is tied to its own by
+/// an id.
+pub fn learn_peers(tunnels: &mut [Tunnel], snapshot: &Snapshot, associations: &[SecurityAssociation]) {
+    let own: HashSet<IpAddr> = snapshot.addresses.iter().map(|address| address.local).collect();
+    for tunnel in tunnels.iter_mut().filter(|tunnel| tunnel.outer_peer.is_none()) {
+        let Some(TunnelKey::IfId(if_id)) = tunnel.key else { continue };
+        let of_tunnel = associations.iter().filter(|association| association.if_id == if_id);
+        let mut ends = of_tunnel.flat_map(|association| [association.destination, association.source]);
+        tunnel.outer_peer = ends.find(|end| !own.contains(end) && !end.is_unspecified());
+    }
+}
+
+/// Names of the XFRM interfaces whose peers are not known, in one line.
+#[must_use]
+pub fn peers_not_known(tunnels: &[Tunnel]) -> Option<String> {
+    let unknown = |tunnel: &&Tunnel| matches!(tunnel.key, Some(TunnelKey::IfId(_))) && tunnel.outer_peer.is_none();
+    let names: Vec<&str> = tunnels.iter().filter(unknown).map(|tunnel| tunnel.name.as_str()).collect();
+    (!names.is_empty()).then(|| few(&names, 3))
 }
 
 /// The devices that the VTI modules make in each namespace by themselves; nothing is ever routed into them.
@@ -184,5 +205,29 @@ mod tests {
     fn a_wide_prefix_has_no_known_peer() {
         assert_eq!(inside("10.0.0.5", None, 24).1, None);
         assert_eq!(inside("169.254.55.52", None, 30).1, None);
+    }
+
+    #[test]
+    fn the_peer_of_an_xfrm_interface_is_known_from_its_associations() {
+        use crate::core::control::ike_peers;
+        use crate::core::fixture::{association, gateway, link};
+
+        let mut host = gateway();
+        host.links.push(link(9, "ipsec7", LinkKind::Xfrm { if_id: 7 }));
+        let mut found = tunnels(&host, &[]).expect("no device is named");
+        assert_eq!(peers_not_known(&found), Some("ipsec7".into()));
+        // Inbound first, as a dump may have it; another interface's and a policy-based one stand beside.
+        let associations = [
+            association(8, "192.168.12.49", "203.0.113.99"),
+            association(0, "192.168.12.49", "203.0.113.98"),
+            association(7, "203.0.113.77", "192.168.12.49"),
+            association(7, "192.168.12.49", "203.0.113.77"),
+        ];
+        learn_peers(&mut found, &host, &associations);
+        let peers: Vec<String> =
+            found.iter().filter_map(|tunnel| tunnel.outer_peer).map(|peer| peer.to_string()).collect();
+        assert_eq!((peers, peers_not_known(&found)), (vec!["203.0.113.10".into(), "203.0.113.77".into()], None));
+        let all: Vec<String> = ike_peers(&host, &associations).iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["203.0.113.99", "203.0.113.98", "203.0.113.77"]);
     }
 }

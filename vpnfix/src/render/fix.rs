@@ -12,7 +12,7 @@ use crate::core::report::fix::{FixReport, Rollback, UndoReport};
 #[must_use]
 pub fn text(report: &FixReport, palette: Palette) -> String {
     let mut out = String::new();
-    if report.before.is_empty() {
+    if report.before.is_empty() && report.plan.steps.is_empty() {
         let _ = writeln!(out, "{}", palette.good("Nothing to fix: every destination goes into its tunnel."));
         notes(&mut out, report.notes.iter().map(|note| note.text.as_str()), palette);
         return out;

@@ -72,7 +72,11 @@ impl Signs {
     /// As `system::host` would read them.
     pub(crate) fn neighbours(&self) -> Neighbours {
         let connection = |connection: &Connection| TcpConnection { local: connection.local, peer: connection.peer };
-        Neighbours { resolvers: self.resolvers.clone(), connections: self.connections.iter().map(connection).collect() }
+        Neighbours {
+            resolvers: self.resolvers.clone(),
+            connections: self.connections.iter().map(connection).collect(),
+            ..Neighbours::default()
+        }
     }
 
     /// As `system::clues` would gather them.

@@ -10,10 +10,12 @@ use super::failure::Failure;
 use super::settings::Settings;
 use super::signals::Signals;
 use crate::action::lock::Lock;
+use crate::core::control;
+use crate::core::finding::{Note, NoteId, few};
 use crate::core::judge::Judgement;
-use crate::core::model::Netns;
+use crate::core::model::{Netns, Rule};
 use crate::core::owner;
-use crate::core::plan::{self, Plan};
+use crate::core::plan::{self, Plan, Wanted};
 use crate::core::report::diagnose::PlanReport;
 use crate::core::report::fix::{FixReport, SCHEMA};
 use crate::core::report::{Outcome, VERSION};
@@ -46,10 +48,22 @@ pub fn report(settings: &Settings, args: &FixArgs) -> Result<FixReport, Failure>
         let controls = host.controls(&access, &judgement.findings)?;
         let plan = make_plan(&host, &judgement, &controls, args)?;
         let mut report = blank(&host, &judgement, &plan, args.dry_run);
+        let refusal = refusal(&host, &controls, &plan);
         if args.dry_run || plan.steps.is_empty() {
-            report.outcome = if judgement.findings.is_empty() { Outcome::Ok } else { Outcome::FaultFound };
+            let nothing_to_do = judgement.findings.is_empty() && plan.steps.is_empty();
+            report.outcome = if nothing_to_do { Outcome::Ok } else { Outcome::FaultFound };
+            report.notes.extend(
+                refusal.map(|why| Note {
+                    id: NoteId::WouldBeRefused,
+                    text: format!("`fix` will refuse this plan: {why}"),
+                }),
+            );
             report.remaining = judgement.findings;
             return Ok(report);
+        }
+        if let Some(why) = refusal {
+            let failure = Failure::unable(format!("fix: refused, nothing was changed: {why}"));
+            return Err(failure.hint("let vpnfix choose the rules: `--strategy auto`, or `prefixes`"));
         }
         let repair = Repair::prepare(settings, &access, host, judgement, controls, plan, args)?;
         repair.run(&mut report, signals).await?;
@@ -69,7 +83,8 @@ pub fn lock(netns: &Netns) -> Result<Lock, Failure> {
 fn make_plan(host: &Host, judgement: &Judgement, controls: &Controls, args: &FixArgs) -> Result<Plan, Failure> {
     let fib = Fib::new(&host.snapshot);
     let situation = host.situation(&fib, &judgement.findings, controls);
-    plan::plan(situation, args.strategy.into(), args.priority).map_err(|error| {
+    let wanted = Wanted { strategy: args.strategy.into(), priority: args.priority, fail_closed: args.fail_closed };
+    plan::plan_as(situation, wanted).map_err(|error| {
         let failure = Failure::of("plan the repair", &error);
         match error.free_priority() {
             Some(free) => failure.hint(format!("priority {free} is free and early enough")),
@@ -77,6 +92,18 @@ fn make_plan(host: &Host, judgement: &Judgement, controls: &Controls, args: &Fix
         }
     })
 }
+
+/// What the plan would do to control targets that may not be done to them, as the engine predicts it.
+fn refusal(host: &Host, controls: &Controls, plan: &Plan) -> Option<String> {
+    let fib = Fib::new(&host.snapshot);
+    let answered: Vec<_> = controls.targets.iter().zip(&controls.answers).collect();
+    let rules: Vec<Rule> = plan.steps.iter().map(|step| step.rule.clone()).collect();
+    let harms = control::harms(&fib, &host.tunnels, &controls.hijackers, &answered, &rules);
+    (!harms.is_empty()).then(|| few(&harms, MOST_HARMS))
+}
+
+/// So many of the control targets that a plan would spoil are named.
+const MOST_HARMS: usize = 3;
 
 fn blank(host: &Host, judgement: &Judgement, plan: &Plan, dry_run: bool) -> FixReport {
     FixReport {

@@ -280,8 +280,8 @@ fn a_vrfs_tunnel_has_the_vrfs_packets_alone() {
     let report = asked(&snapshot, bound);
     assert_eq!((report.verdict, deciding(&report)), (PacketVerdict::Wrong, Some(220)));
     let effects: Vec<_> = report.remedies.iter().map(|remedy| (remedy.remedy, remedy.effect)).collect();
-    // The plan is for the other tunnel, outside of the VRF.
-    assert_eq!(effects, [(RemedyName::Plan, Effect::DoesNotCure), (RemedyName::Root, Effect::Cures)]);
+    // The plan has an l3mdev rule for it, beside what the other tunnel needs.
+    assert_eq!(effects, [(RemedyName::Plan, Effect::Cures), (RemedyName::Root, Effect::Cures)]);
 }
 
 #[test]

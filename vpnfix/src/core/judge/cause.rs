@@ -8,6 +8,7 @@ use crate::core::destination::{Class, Destination, halves};
 use crate::core::finding::{Reason, Variant};
 use crate::core::model::rule::table_word;
 use crate::core::model::{Answer, Arrival, Family, Reply, Route, Rule};
+use crate::core::owner::{self, is_closing};
 use crate::core::tunnel::Tunnel;
 use crate::core::walk::{self, End, Flow, Match};
 
@@ -75,7 +76,7 @@ pub(super) fn wrong_way<'a>(known: &Known<'a>, destination: &Destination, answer
             } else if destination.vrf.is_some() {
                 out_of_vrf(known, destination).by(rule)
             } else {
-                Cause::of(Reason::HijackedByRule).by(rule)
+                hijacked(known, flow.family(), rule)
             }
         }
     };
@@ -85,7 +86,27 @@ pub(super) fn wrong_way<'a>(known: &Known<'a>, destination: &Destination, answer
         (Some(tunnel), reason) if reason != Reason::UnreachableRule && reason != Reason::UnreachableRoute => {
             Cause::of(Reason::TunnelDown).by(cause.rule).advice(format!("`ip link set {} up`", tunnel.name))
         }
+        (Some(tunnel), _) if cause.rule.is_some_and(is_closing) => Cause::of(Reason::TunnelDown)
+            .by(cause.rule)
+            .detail("vpnfix's own rule keeps it from leaving in the clear")
+            .advice(format!("`ip link set {} up`", tunnel.name)),
+        (None, _) if cause.rule.is_some_and(is_closing) => Cause::of(Reason::NoRoute)
+            .by(cause.rule)
+            .detail("main has no route for it now, and vpnfix's own rule keeps it from leaving in the clear"),
         _ => cause,
+    }
+}
+
+/// A rule sends it into another table. If it stands in front of our own, that is why they do not help.
+fn hijacked<'a>(known: &Known<'a>, family: Family, rule: Option<&'a Rule>) -> Cause<'a> {
+    let cause = Cause::of(Reason::HijackedByRule).by(rule);
+    let in_front = owner::in_front_of_ours(known.rules(family));
+    match rule.filter(|rule| in_front.contains(rule)) {
+        Some(_) => cause.detail(
+            "that rule stands in front of vpnfix's own, where a rule lands that is added without a priority: give it one \
+             behind them where it is made, or run `vpnfix fix` again",
+        ),
+        None => cause,
     }
 }
 
@@ -158,10 +179,7 @@ fn out_of_vrf<'a>(known: &Known<'a>, destination: &Destination) -> Cause<'a> {
         Some(rule) => format!("flows of VRF {vrf} find its table by rule `{rule}`, which comes too late"),
         None => format!("no l3mdev rule sends flows of VRF {vrf} into its table"),
     };
-    Cause::of(Reason::HijackedFromVrf).detail(detail).advice(
-        "an l3mdev rule before it (`ip rule add l3mdev priority N`); a rule into main would take these flows out of \
-         their VRF as well. vpnfix does not add that rule yet",
-    )
+    Cause::of(Reason::HijackedFromVrf).detail(detail)
 }
 
 /// The rule that led to the table which the kernel says it used: the engine's where both agree, else the first that

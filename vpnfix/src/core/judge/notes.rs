@@ -14,7 +14,7 @@ use crate::core::destination::{self, Class, Destination};
 use crate::core::finding::{Note, NoteId, Variant, few};
 use crate::core::model::rule::table_word;
 use crate::core::model::{Answer, Family, Reply, RouteKind, Rule, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
-use crate::core::owner::VPNFIX_PROTOCOL;
+use crate::core::owner::{self, VPNFIX_PROTOCOL, is_closing};
 use crate::core::tunnel::{Inside, Tunnel};
 use crate::core::walk::{End, Flow};
 
@@ -31,6 +31,8 @@ pub(super) fn notes<'q>(known: &Known<'_>, answered: impl Iterator<Item = (&'q A
         notes.extend(others().filter_map(|rule| empty_table(known, rule)));
         notes.extend(others().filter_map(not_understood));
         notes.extend(helpful_rules(known, family));
+        notes.extend(in_front_of_ours(known, family));
+        notes.extend(kept_closed(known, family));
         let parts = Parts::new(known, family);
         let of_family = |destination: &&Destination| Family::of(destination.address) == family;
         for destination in known.case.destinations.iter().filter(of_family) {
@@ -145,6 +147,38 @@ fn helpful_rules(known: &Known<'_>, family: Family) -> Vec<Note> {
     );
     let own = note(own, " is vpnfix's own, of an earlier run", " are vpnfix's own, of an earlier run");
     others.into_iter().chain(own).collect()
+}
+
+/// Rules of others that landed in front of ours. If they take a destination, that is a finding of its own.
+fn in_front_of_ours<'a>(known: &Known<'a>, family: Family) -> Option<Note> {
+    let rules: Vec<&'a Rule> = owner::in_front_of_ours(known.rules(family));
+    let told = |rule: &'a Rule| format!("`{rule}` ({})", known.owner(Some(rule), None).name);
+    let told: Vec<String> = rules.into_iter().map(told).collect();
+    (!told.is_empty()).then(|| Note {
+        id: NoteId::InFrontOfOurs,
+        text: format!(
+            "in front of vpnfix's own {} rules stands what is asked before them: {}. A rule that is added without a \
+             priority lands there; give it one behind them where it is made. If it takes a destination of a tunnel, \
+             `vpnfix fix` goes in front of it",
+            family_name(family),
+            few(&told, NAMED)
+        ),
+    })
+}
+
+/// Prefixes that vpnfix's own rules refuse, although nothing routes them into a tunnel any more: BGP withdrew them, say.
+fn kept_closed(known: &Known<'_>, family: Family) -> Option<Note> {
+    let destinations: HashSet<IpNet> = known.case.destinations.iter().map(|destination| destination.prefix).collect();
+    let closing = known.rules(family).iter().filter(|rule| is_closing(rule)).filter_map(|rule| rule.to);
+    let released: Vec<IpNet> = closing.filter(|to| !destinations.contains(to)).collect();
+    (!released.is_empty()).then(|| Note {
+        id: NoteId::KeptClosed,
+        text: format!(
+            "no tunnel has a route for {} now, and vpnfix's own rules keep that closed (--fail-closed); `vpnfix undo` \
+             releases it",
+            few(&released, NAMED)
+        ),
+    })
 }
 
 /// More specific routes of other tables, and rules for a part of a prefix, that take that part elsewhere: a policy-based

@@ -5,6 +5,7 @@ use super::question::{Asked, Subject, variants};
 use crate::core::destination::Destination;
 use crate::core::finding::{Note, NoteId, Variant, few};
 use crate::core::model::{Answer, Arrival, Question, Reply, RouteKind};
+use crate::core::predict::Prediction;
 use crate::core::walk::{Doubt, End, Flow};
 
 /// ENETUNREACH: what a walk that finds nothing ends with.
@@ -71,17 +72,24 @@ fn is_bound_to_a_device_that_is_down(known: &Known<'_>, answer: &Answer) -> bool
     bound.is_some_and(|link| !link.up)
 }
 
+/// Questions about destinations that were answered otherwise than the engine would, the source included.
+pub(super) fn unexplained<'a>(
+    known: &Known<'_>,
+    answered: impl Iterator<Item = (&'a Asked, &'a Answer)>,
+) -> Vec<Question> {
+    let of_destinations = answered.filter(
+        |(asked, _)| matches!(&asked.subject, Subject::Destination { variant, .. } if *variant != Variant::Reverse),
+    );
+    of_destinations
+        .filter(|(_, answer)| !expected(known, answer).admits(&answer.reply))
+        .map(|(asked, _)| asked.question.clone())
+        .collect()
+}
+
 fn agrees(known: &Known<'_>, answer: &Answer) -> bool {
-    let end = known.walk(&Flow::from(&answer.question));
-    match (&end, &answer.reply) {
-        (End::Undecided { .. }, _) => true,
-        (End::Route { table, .. }, Reply::Arrives(arrival)) => {
-            *table == arrival.table && (arrival.local || end.leaves_by(arrival.ifindex))
-        }
-        (End::AssumedOnLink(device), Reply::Arrives(arrival)) => arrival.ifindex == *device,
-        (End::Route { .. } | End::AssumedOnLink(_), Reply::Refused(_)) => false,
-        (End::RefusedByRule(_) | End::RefusedByRoute { .. } | End::NoRoute, reply) => {
-            matches!(reply, Reply::Refused(_))
-        }
-    }
+    expected(known, answer).admits_way(&answer.reply)
+}
+
+fn expected(known: &Known<'_>, answer: &Answer) -> Prediction {
+    Prediction::of(known.case.fib, &known.walk(&Flow::from(&answer.question)), &answer.question)
 }

@@ -143,3 +143,17 @@ fn clues_go_through_json() {
     assert_eq!(clues.table_name(221), None);
     assert_eq!(serde_json::from_str::<Clues>("{}").expect("all of it may lack"), Clues::default());
 }
+
+#[test]
+fn only_what_stands_right_in_front_of_ours_landed_there() {
+    let lookup = |priority, table| Rule::lookup(Family::V4, priority, table);
+    let ours = Rule { protocol: VPNFIX_PROTOCOL, ..lookup(100, TABLE_MAIN) };
+    let host = [lookup(0, TABLE_LOCAL), lookup(50, 7), lookup(98, 8), lookup(99, 9), ours.clone(), lookup(220, 220)];
+    let priorities = |rules: &[Rule]| {
+        let rules: Vec<&Rule> = rules.iter().collect();
+        in_front_of_ours(&rules).iter().map(|rule| rule.priority).collect::<Vec<_>>()
+    };
+    assert_eq!(priorities(&host), [98, 99]);
+    assert_eq!(priorities(&[lookup(0, TABLE_LOCAL), Rule { priority: 1, ..ours }]), Vec::<u32>::new());
+    assert_eq!(priorities(&[lookup(0, TABLE_LOCAL), lookup(99, 9)]), Vec::<u32>::new());
+}

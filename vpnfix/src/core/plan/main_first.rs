@@ -1,7 +1,9 @@
 //! Whether one rule for all, main before the hijackers, may stand.
 
+use std::collections::HashSet;
+
 use super::places::Places;
-use super::{Situation, hijackers, own_rule};
+use super::{Realm, Situation, hijackers, hijackers_of, own_rule};
 use crate::core::control;
 use crate::core::destination::{Class, may_steer};
 use crate::core::finding::Finding;
@@ -60,20 +62,22 @@ fn would_steer(situation: Situation<'_>, family: Family) -> Option<String> {
 fn would_draw(situation: Situation<'_>, rule: &Rule) -> Option<String> {
     let Situation { fib, tunnels, findings, controls, .. } = situation;
     let hijackers = hijackers(fib.snapshot(), findings);
-    let drawn = control::drawn_into_tunnel(fib, tunnels, &hijackers, controls, std::slice::from_ref(rule));
-    let control = drawn.first()?;
-    Some(format!("it would draw {} ({}) into a tunnel", control.name, control.question.destination))
+    let rules = std::slice::from_ref(rule);
+    let harm = |control| Some(control::harm(fib, tunnels, &hijackers, control, rules)?.words(control, "a tunnel"));
+    controls.iter().find_map(harm)
 }
 
 /// Does a plan of the strategy `auto` or `main-first` for these findings need all of main's routes? If not, those by the
 /// tunnels' devices are enough. `priority` is the one asked for, if any.
 #[must_use]
 pub fn needs_whole_main(fib: &Fib<'_>, findings: &[Finding], priority: Option<u32>) -> bool {
-    let all = hijackers(fib.snapshot(), findings);
+    let all = hijackers_of(fib.snapshot(), findings, Realm::Main);
+    let effects = HashSet::new();
     Family::ALL.into_iter().any(|family| {
         let of_family: Vec<&Rule> = all.iter().filter(|rule| rule.family == family).collect();
         let Some(first) = of_family.first() else { return false };
-        let place = Places { snapshot: fib.snapshot(), hijacker: first, asked: priority }.latest_alone();
+        let place = Places { snapshot: fib.snapshot(), hijacker: first, asked: priority, effects: &effects };
+        let place = place.latest_alone();
         place.is_ok_and(|priority| proof::needs_whole_main(fib, &of_family, &rule(family, priority)))
     })
 }

@@ -1,5 +1,7 @@
 //! At which priority a rule can stand: after table local's, before the hijacker's, beside nobody it would collide with.
 
+use std::collections::HashSet;
+
 use super::{INSIDE_PRIORITY, PlanError};
 use crate::core::model::{Rule, Snapshot, TABLE_LOCAL};
 use crate::core::owner::VPNFIX_PROTOCOL;
@@ -10,13 +12,14 @@ pub(super) struct Places<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) hijacker: &'a Rule,
     pub(super) asked: Option<u32>,
+    /// Effects of the rules that a plan may make: a rule of others that has one takes no place from it.
+    pub(super) effects: &'a HashSet<Rule>,
 }
 
 impl<'a> Places<'a> {
     /// For `inside` rules: what was asked for, else the priority that operators know, else the latest that is free.
     pub(super) fn inside(self) -> Result<u32, PlanError> {
-        let foreign = |rule: &Rule| rule.protocol != VPNFIX_PROTOCOL;
-        let free = self.taken(INSIDE_PRIORITY, &foreign).is_none();
+        let free = self.taken(INSIDE_PRIORITY, &is_foreign).is_none();
         let between = self.local() < INSIDE_PRIORITY && INSIDE_PRIORITY < self.hijacker.priority;
         if self.asked.is_none() && between && free {
             return Ok(INSIDE_PRIORITY);
@@ -27,13 +30,47 @@ impl<'a> Places<'a> {
     /// The highest free priority before the hijacker: rules that others add without a priority land in front of the
     /// first custom rule, so the closer to the hijacker the less is overtaken. Or what was asked for.
     pub(super) fn latest(self) -> Result<u32, PlanError> {
-        self.choose(|rule| rule.protocol != VPNFIX_PROTOCOL)
+        self.choose(is_foreign)
+    }
+
+    /// Two places in a row, both before `limit`: the ones that were asked for and the next, else the latest.
+    pub(super) fn pair(self, limit: u32) -> Result<(u32, u32), PlanError> {
+        let local = self.local();
+        let is_free = |first: u32| {
+            first > local && [first, first + 1].iter().all(|place| self.taken(*place, &is_foreign).is_none())
+        };
+        let free = (local + 1..limit.saturating_sub(1)).rev().find(|first| is_free(*first));
+        let Some(asked) = self.asked else {
+            let place = free.ok_or_else(|| PlanError::NoRoom { hijacker: self.hijacker.to_string() })?;
+            return Ok((place, place + 1));
+        };
+        let second = asked.saturating_add(1);
+        if second >= limit {
+            return Err(PlanError::TooLate { asked, hijacker: self.hijacker.to_string(), free });
+        }
+        if asked <= local {
+            return Err(PlanError::TooEarly { asked, local, free });
+        }
+        match [asked, second].iter().find_map(|place| self.taken(*place, &is_foreign)) {
+            Some(by) => Err(PlanError::Taken { asked: by.priority, by: by.to_string(), free }),
+            None => Ok((asked, second)),
+        }
+    }
+
+    /// The same for `inside` rules: at the priority that operators know, if both places there are free.
+    pub(super) fn inside_pair(self, limit: u32) -> Result<(u32, u32), PlanError> {
+        let usual = (INSIDE_PRIORITY, INSIDE_PRIORITY + 1);
+        let free = [usual.0, usual.1].iter().all(|place| self.taken(*place, &is_foreign).is_none());
+        if self.asked.is_none() && self.local() < usual.0 && usual.1 < limit && free {
+            return Ok(usual);
+        }
+        self.pair(limit)
     }
 
     /// The same with no rule of our own there either: the kernel takes a rule without a destination for the same as a
     /// narrower one of its priority, and refuses it (`rule_exists`, `net/core/fib_rules.c`).
     pub(super) fn latest_alone(self) -> Result<u32, PlanError> {
-        self.choose(|rule| rule.protocol != VPNFIX_PROTOCOL || rule.to.is_some())
+        self.choose(|rule| is_foreign(rule) || rule.to.is_some())
     }
 
     fn choose(self, in_the_way: impl Fn(&Rule) -> bool) -> Result<u32, PlanError> {
@@ -66,6 +103,11 @@ impl<'a> Places<'a> {
 
     /// A rule at this priority beside which ours cannot stand.
     fn taken(self, priority: u32, in_the_way: &impl Fn(&Rule) -> bool) -> Option<&'a Rule> {
-        self.snapshot.rules_of(self.hijacker.family).find(|rule| rule.priority == priority && in_the_way(rule))
+        let mut there = self.snapshot.rules_of(self.hijacker.family).filter(|rule| rule.priority == priority);
+        there.find(|rule| in_the_way(rule) && !(is_foreign(rule) && self.effects.contains(&rule.effect())))
     }
+}
+
+fn is_foreign(rule: &Rule) -> bool {
+    rule.protocol != VPNFIX_PROTOCOL
 }

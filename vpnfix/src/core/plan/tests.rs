@@ -10,6 +10,9 @@ use crate::core::owner::Clues;
 use crate::core::proof::Proof;
 use crate::core::tunnel::tunnels;
 
+mod closing;
+mod vrf;
+
 fn planned(snapshot: &Snapshot, strategy: Strategy, priority: Option<u32>) -> Result<Plan, PlanError> {
     planned_beside(snapshot, &Neighbours::default(), strategy, priority)
 }
@@ -21,6 +24,10 @@ fn planned_beside(
     strategy: Strategy,
     priority: Option<u32>,
 ) -> Result<Plan, PlanError> {
+    planned_as(snapshot, neighbours, Wanted { strategy, priority, fail_closed: false })
+}
+
+fn planned_as(snapshot: &Snapshot, neighbours: &Neighbours, wanted: Wanted) -> Result<Plan, PlanError> {
     let tunnels = tunnels(snapshot, &[]).expect("no device is named");
     let fib = Fib::new(snapshot);
     let destinations = destinations(&fib, &tunnels);
@@ -37,7 +44,7 @@ fn planned_beside(
         findings: &findings,
         controls: &controls,
     };
-    plan(situation, strategy, priority)
+    plan_as(situation, wanted)
 }
 
 fn commands(plan: &Plan) -> Vec<String> {
@@ -171,7 +178,10 @@ fn auto_leaves_the_flows_of_a_vrf_alone() {
     host.rules.push(Rule { l3mdev: true, protocol: 2, ..Rule::lookup(Family::V4, 1000, 0) });
     host.rules.sort_by_key(|rule| rule.priority);
     host.routes.push(route(500, "10.20.0.0/16", 10));
-    does_without(&host, &[INSIDE, LEARNED], &["that comes in by red", "to 10.20.0.0", "vti1", "table 500"]);
+    // A rule for the learned prefix would draw the VRF's flows to it into the tunnel, too.
+    does_without(&host, &[INSIDE], &["that comes in by red", "to 10.20.0.0", "vti1", "table 500"]);
+    let plan = planned(&host, Strategy::Auto, None).expect("a plan");
+    assert!(plan.left_out.iter().any(|left| left.why.contains("traffic of VRF red")), "{plan:?}");
 }
 
 #[test]

@@ -293,12 +293,21 @@ pub fn suppressed(snapshot: &Snapshot, rule: &Rule, route: &Route) -> bool {
 }
 
 /// Could a hit in this table that leaves by this device have been discarded by a rule? True if any rule that looks up
-/// the table would suppress one of the table's routes by that device. Such a hit is not the end of the walk for certain.
+/// the table would suppress one of the table's routes by that device for a destination that both are for. Such a hit is
+/// not the end of the walk for certain.
 #[must_use]
 pub fn hit_may_be_suppressed(snapshot: &Snapshot, family: Family, table: u32, ifindex: u32) -> bool {
     snapshot.rules_of(family).filter(|rule| rule.table() == Some(table) || rule.l3mdev).any(|rule| {
-        snapshot.table(family, table).any(|route| route.leaves_by(ifindex) && suppressed(snapshot, rule, route))
+        snapshot
+            .table(family, table)
+            .any(|route| route.leaves_by(ifindex) && may_meet(rule, route) && suppressed(snapshot, rule, route))
     })
+}
+
+/// Is there a destination that the rule matches and the route covers?
+fn may_meet(rule: &Rule, route: &Route) -> bool {
+    let (covered, inverted) = (route.destination, rule.invert);
+    inverted || rule.to.is_none_or(|to| to.contains(&covered) || covered.contains(&to))
 }
 
 /// A prefix that holds every address of the family.
