@@ -110,6 +110,10 @@ fn every_document_keeps_to_its_published_schema() {
     assert_eq!(events.count(), 3, "{told}");
     assert_eq!(lines.last().map(|line| line["type"].clone()), Some("summary".into()), "{told}");
 
+    let verification = json(&["verify", "--sample", "200ms"], 1);
+    assert_eq!(verification["schema"], "vpnfix.verify/1");
+    keeps_to(&schema(&scene, "verify"), &verification);
+
     keeps_to(&schema(&scene, "fix"), &json(&["fix"], 0));
     keeps_to(&schema(&scene, "undo"), &json(&["undo"], 0));
     keeps_to(&schema(&scene, "doctor"), &json(&["doctor"], 0));
@@ -134,7 +138,7 @@ fn completions_and_the_manual_name_every_command() {
     let scene = Scene::healthy();
     for what in [["completions", "bash"].as_slice(), &["completions", "zsh"], &["completions", "fish"], &["man"]] {
         let told = Run::new(scene.run_dir(), what).ends(0);
-        for command in ["doctor", "diagnose", "explain", "trace", "fix", "undo", "lab"] {
+        for command in ["doctor", "diagnose", "explain", "trace", "fix", "undo", "verify", "lab"] {
             assert!(told.stdout.contains(command), "{what:?} does not name {command}");
         }
         assert!(told.stderr.is_empty(), "{told}");

@@ -94,6 +94,8 @@ pub enum Command {
     Fix(FixArgs),
     /// Take back every rule that vpnfix added, and the cure's file.
     Undo(UndoArgs),
+    /// Check the whole VPN: IPsec, interfaces, routing, BGP, reachability, host.
+    Verify(VerifyArgs),
     /// The incident as a scene in namespaces of its own.
     Lab(LabArgs),
     /// Print a shell's completion script.
@@ -124,6 +126,8 @@ pub enum SchemaName {
     Fix,
     /// What `undo` prints.
     Undo,
+    /// What `verify` prints.
+    Verify,
     /// What `doctor` prints.
     Doctor,
 }
@@ -235,6 +239,20 @@ pub struct UndoArgs {
     /// Also what was written to keep the repair over a reboot.
     #[arg(long)]
     pub all: bool,
+}
+
+/// Options of `verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// Check again and again until nothing fails, for so long at the most (`60s`).
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub wait: Option<Duration>,
+    /// Time between the two looks at the counters.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
+    pub sample: Duration,
+    /// Send nothing to the peers: no echo requests, no connection to BGP's port.
+    #[arg(long)]
+    pub no_probe: bool,
 }
 
 /// Strategies by their names on the command line.

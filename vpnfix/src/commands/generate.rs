@@ -12,6 +12,7 @@ use crate::core::report::doctor::DoctorReport;
 use crate::core::report::explain::ExplainReport;
 use crate::core::report::fix::{FixReport, UndoReport};
 use crate::core::report::trace::TraceLine;
+use crate::core::report::verify::VerifyReport;
 use crate::render;
 
 /// Prints a shell's completion script.
@@ -54,6 +55,7 @@ pub fn schema(name: SchemaName, output: &Output) -> Result<Outcome, Failure> {
         SchemaName::Trace => schema_for!(TraceLine),
         SchemaName::Fix => schema_for!(FixReport),
         SchemaName::Undo => schema_for!(UndoReport),
+        SchemaName::Verify => schema_for!(VerifyReport),
         SchemaName::Doctor => schema_for!(DoctorReport),
     };
     let text = render::document(&schema).map_err(|error| Failure::of("print the schema", &error))?;

@@ -17,6 +17,7 @@ pub mod signals;
 pub mod standing;
 pub mod trace;
 pub mod undo;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -101,6 +102,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Trace(args) => trace::run(&settings()?, &args),
         Command::Fix(args) => fix::run(&settings()?, &args),
         Command::Undo(args) => undo::run(&settings()?, &args),
+        Command::Verify(args) => verify::run(&settings()?, &args, cli.global.quiet),
         Command::Lab(args) => lab_outcome(lab::run(&args)),
         Command::Completions { shell } => generate::completions(shell, &settings()?.output),
         Command::Man => generate::manual(&settings()?.output),

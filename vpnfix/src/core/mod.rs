@@ -29,6 +29,7 @@ pub mod explain;
 pub mod confirm;
 
 pub mod own_file;
+pub mod verify;
 
 pub mod report;
 pub mod story;

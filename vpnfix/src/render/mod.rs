@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod explain;
 pub mod fix;
 pub mod trace;
+pub mod verify;
 
 use std::fmt::Display;
 

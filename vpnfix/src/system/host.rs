@@ -169,7 +169,7 @@ fn parse_connections(table: &str) -> BTreeSet<TcpConnection> {
 }
 
 /// The kernel prints an address as 32-bit words in host byte order of what lies in memory in network byte order.
-fn parse_address(hexadecimal: &str) -> Option<IpAddr> {
+pub(super) fn parse_address(hexadecimal: &str) -> Option<IpAddr> {
     let word = |index: usize| {
         let digits = hexadecimal.get(index * 8..index * 8 + 8)?;
         u32::from_str_radix(digits, 16).ok().map(u32::to_ne_bytes)

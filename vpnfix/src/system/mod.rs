@@ -1,11 +1,19 @@
 //! Thin adapters to the kernel and to other programs. They read and do; they decide nothing.
 
+pub mod bgp;
 pub mod bpf;
 pub mod btf;
 pub mod clues;
+pub mod counters;
 pub mod host;
+pub mod machine;
 pub mod namespace;
 pub mod netlink;
+pub mod path_mtu;
 pub mod probe;
+pub mod program;
+pub mod sockets;
+pub mod switches;
 pub mod systemd;
+pub mod vici;
 pub mod xfrm;

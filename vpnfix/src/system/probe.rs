@@ -325,7 +325,7 @@ fn echo(destination: IpAddr, id: u16, sequence: u16) -> Vec<u8> {
 }
 
 /// The Internet checksum (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
+pub(super) fn checksum(bytes: &[u8]) -> u16 {
     let word = |pair: &[u8]| match *pair {
         [high, low] => u32::from(u16::from_be_bytes([high, low])),
         [high] => u32::from(high) << 8,
@@ -338,16 +338,25 @@ fn checksum(bytes: &[u8]) -> u16 {
     !u16::try_from(sum).unwrap_or_default()
 }
 
-/// The sequence number of an echo reply to this identifier; `None` for any other packet. A raw IPv4 socket gives the IP
-/// header too, an IPv6 one does not.
+/// The sequence number of one of this probe's echo replies; `None` for any other packet.
 fn reply_sequence(destination: IpAddr, id: u16, packet: &[u8]) -> Option<u16> {
+    let message = echo_reply(destination, packet)?;
+    reply_sequence_of(destination, id, packet).filter(|_| message.get(8..) == Some(PAYLOAD))
+}
+
+/// The sequence number of an echo reply to this identifier, whatever it carries; `None` for any other packet.
+pub(super) fn reply_sequence_of(destination: IpAddr, id: u16, packet: &[u8]) -> Option<u16> {
+    let &[_, _, _, _, i0, i1, s0, s1] = echo_reply(destination, packet)?.first_chunk::<8>()?;
+    (u16::from_be_bytes([i0, i1]) == id).then(|| u16::from_be_bytes([s0, s1]))
+}
+
+/// An echo reply without its IP header, which a raw IPv4 socket gives too, and an IPv6 one does not.
+fn echo_reply(destination: IpAddr, packet: &[u8]) -> Option<&[u8]> {
     let (kind, message) = match destination {
         IpAddr::V4(_) => (ICMP_ECHO_REPLY, packet.get(usize::from(packet.first()? & 0x0f) * 4..)?),
         IpAddr::V6(_) => (ICMPV6_ECHO_REPLY, packet),
     };
-    let &[got, code, _, _, i0, i1, s0, s1] = message.first_chunk::<8>()?;
-    let ours = got == kind && code == 0 && u16::from_be_bytes([i0, i1]) == id && message.get(8..)? == PAYLOAD;
-    ours.then(|| u16::from_be_bytes([s0, s1]))
+    matches!(message, [got, 0, ..] if *got == kind).then_some(message)
 }
 
 #[cfg(test)]

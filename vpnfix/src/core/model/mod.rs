@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod link;
+pub mod policy;
 pub mod question;
 pub mod route;
 pub mod rule;
@@ -10,6 +11,7 @@ pub mod snapshot;
 
 pub use address::Address;
 pub use link::{DeviceSettings, Link, LinkCounters, LinkKind, TunnelKey};
+pub use policy::{Direction, Policy, Template};
 pub use question::{Answer, Arrival, Question, Reply};
 pub use route::{Nexthop, Preference, Route, RouteKind};
 pub use rule::{Dscp, FlowLabel, Mark, Ports, Rule, RuleAction, UidRange};

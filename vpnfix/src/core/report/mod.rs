@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod explain;
 pub mod fix;
 pub mod trace;
+pub mod verify;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -26,12 +26,12 @@ const HEAD: usize = 224;
 
 const XFRMA_ENCAP: u16 = 4;
 const XFRMA_REPLAY_VAL: u16 = 10;
-const XFRMA_MARK: u16 = 21;
+pub(super) const XFRMA_MARK: u16 = 21;
 const XFRMA_REPLAY_ESN_VAL: u16 = 23;
-const XFRMA_IF_ID: u16 = 31;
+pub(super) const XFRMA_IF_ID: u16 = 31;
 const XFRMA_SA_DIR: u16 = 33;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+pub(super) const AF_INET: u16 = 2;
+pub(super) const AF_INET6: u16 = 10;
 /// No limit (`XFRM_INF`).
 const NO_LIMIT: u64 = u64::MAX;
 
@@ -142,7 +142,7 @@ fn limits(payload: &[u8], start: usize) -> Option<SaLimits> {
     })
 }
 
-fn address(payload: &[u8], start: usize, family: Family) -> Option<IpAddr> {
+pub(super) fn address(payload: &[u8], start: usize, family: Family) -> Option<IpAddr> {
     let bytes = payload.get(start..)?;
     match family {
         Family::V4 => bytes.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets).into()),
@@ -150,11 +150,11 @@ fn address(payload: &[u8], start: usize, family: Family) -> Option<IpAddr> {
     }
 }
 
-fn u16_at(bytes: &[u8], start: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], start: usize) -> Option<u16> {
     bytes.get(start..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
 }
 
-fn u32_at(bytes: &[u8], start: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], start: usize) -> Option<u32> {
     bytes.get(start..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 

@@ -1,10 +1,11 @@
-//! The kernel's security associations (`XFRM_MSG_GETSA`), without their keys.
+//! The kernel's security associations (`XFRM_MSG_GETSA`), without their keys, and policies (`XFRM_MSG_GETPOLICY`).
 //!
 //! A dump carries the keys of every association. The crate `netlink-packet-xfrm` would decode them into values of their
 //! own; here only the fixed head and the attributes that vpnfix wants are looked at, the algorithms' bytes are stepped
 //! over, and the buffer is wiped before it goes.
 
 mod decode;
+mod policy;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -17,10 +18,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::core::model::SecurityAssociation;
+use crate::core::model::{Policy, SecurityAssociation};
 
 const XFRM_MSG_NEWSA: u16 = 0x10;
 const XFRM_MSG_GETSA: u16 = 0x12;
+const XFRM_MSG_NEWPOLICY: u16 = 0x13;
+const XFRM_MSG_GETPOLICY: u16 = 0x15;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const HEADER_BYTES: usize = 16;
@@ -42,27 +45,27 @@ pub enum XfrmError {
         source: io::Error,
     },
     /// The kernel refused; without `CAP_NET_ADMIN` it does.
-    #[error("list security associations")]
+    #[error("list IPsec associations or policies")]
     Refused {
         /// The errno.
         #[source]
         source: io::Error,
     },
     /// The socket failed.
-    #[error("list security associations: the netlink socket failed")]
+    #[error("list IPsec associations or policies: the netlink socket failed")]
     Socket {
         /// Why.
         #[source]
         source: io::Error,
     },
     /// The kernel did not answer.
-    #[error("list security associations: no answer from the kernel")]
+    #[error("list IPsec associations or policies: no answer from the kernel")]
     TimedOut,
     /// The list kept changing, in all attempts.
-    #[error("list security associations: it kept changing while it was read")]
+    #[error("list IPsec associations or policies: it kept changing while it was read")]
     Interrupted,
     /// The answer makes no sense. Nothing of its content is told: it holds keys.
-    #[error("list security associations: an answer that cannot be read")]
+    #[error("list IPsec associations or policies: an answer that cannot be read")]
     Malformed,
 }
 
@@ -79,11 +82,38 @@ impl XfrmError {
 /// # Errors
 /// A kernel without XFRM, `CAP_NET_ADMIN` missing, or an answer that makes no sense.
 pub fn associations() -> Result<Vec<SecurityAssociation>, XfrmError> {
+    list(ASSOCIATIONS)
+}
+
+/// Every policy of the namespace of the calling thread, but those of single sockets.
+///
+/// # Errors
+/// A kernel without XFRM, `CAP_NET_ADMIN` missing, or an answer that makes no sense.
+pub fn policies() -> Result<Vec<Policy>, XfrmError> {
+    list(POLICIES)
+}
+
+/// A list that the kernel gives.
+#[derive(Clone, Copy)]
+struct List<T> {
+    /// What asks for it.
+    get: u16,
+    /// What carries one of it.
+    new: u16,
+    /// Outer `None` for a message that makes no sense, inner for one that is of no interest.
+    decode: fn(&[u8]) -> Option<Option<T>>,
+}
+
+const ASSOCIATIONS: List<SecurityAssociation> =
+    List { get: XFRM_MSG_GETSA, new: XFRM_MSG_NEWSA, decode: decode::association };
+const POLICIES: List<Policy> = List { get: XFRM_MSG_GETPOLICY, new: XFRM_MSG_NEWPOLICY, decode: policy::policy };
+
+fn list<T>(list: List<T>) -> Result<Vec<T>, XfrmError> {
     let mut socket = Socket::new(NETLINK_XFRM).map_err(|source| XfrmError::Open { source })?;
     socket.bind_auto().map_err(|source| XfrmError::Open { source })?;
     let mut buffer = Zeroizing::new(vec![0; RECEIVE_BYTES]);
     for sequence in 1..=ATTEMPTS {
-        match dump(&socket, &mut buffer, sequence) {
+        match dump(&list, &socket, &mut buffer, sequence) {
             Err(XfrmError::Interrupted) => {}
             outcome => return outcome,
         }
@@ -91,12 +121,12 @@ pub fn associations() -> Result<Vec<SecurityAssociation>, XfrmError> {
     Err(XfrmError::Interrupted)
 }
 
-fn dump(socket: &Socket, buffer: &mut Vec<u8>, sequence: u32) -> Result<Vec<SecurityAssociation>, XfrmError> {
+fn dump<T>(list: &List<T>, socket: &Socket, buffer: &mut Vec<u8>, sequence: u32) -> Result<Vec<T>, XfrmError> {
     let failed = |source| XfrmError::Socket { source };
     let kernel = SocketAddr::new(0, 0);
-    socket.send_to(&request(sequence), &kernel, 0).map_err(failed)?;
+    socket.send_to(&request(list.get, sequence), &kernel, 0).map_err(failed)?;
     let deadline = Instant::now() + PATIENCE;
-    let mut dump = Dump::default();
+    let mut dump = Dump::of(list);
     loop {
         wait(socket, deadline)?;
         let (received, sender) = socket.recv_from(&mut buffer.as_mut_slice(), 0).map_err(failed)?;
@@ -125,11 +155,11 @@ fn wait(socket: &Socket, deadline: Instant) -> Result<(), XfrmError> {
     }
 }
 
-/// A dump of everything needs no body (`xfrm_dump_sa`, `net/xfrm/xfrm_user.c`).
-fn request(sequence: u32) -> Vec<u8> {
+/// A dump of everything needs no body (`xfrm_dump_sa` and `xfrm_dump_policy`, `net/xfrm/xfrm_user.c`).
+fn request(kind: u16, sequence: u32) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.length = u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX);
-    header.message_type = XFRM_MSG_GETSA;
+    header.message_type = kind;
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     header.sequence_number = sequence;
     let mut packet = vec![0; HEADER_BYTES];
@@ -138,13 +168,17 @@ fn request(sequence: u32) -> Vec<u8> {
 }
 
 /// What came so far of one dump.
-#[derive(Default)]
-struct Dump {
-    found: Vec<SecurityAssociation>,
+struct Dump<'a, T> {
+    list: &'a List<T>,
+    found: Vec<T>,
     interrupted: bool,
 }
 
-impl Dump {
+impl<'a, T> Dump<'a, T> {
+    fn of(list: &'a List<T>) -> Self {
+        Self { list, found: Vec::new(), interrupted: false }
+    }
+
     /// Takes one datagram. Says whether it was the last.
     fn take_datagram(&mut self, mut rest: &[u8], sequence: u32) -> Result<bool, XfrmError> {
         while !rest.is_empty() {
@@ -157,8 +191,8 @@ impl Dump {
                 match header.message_type {
                     NLMSG_DONE => return end(payload).map(|()| true),
                     NLMSG_ERROR => return end(payload).map(|()| true),
-                    XFRM_MSG_NEWSA => {
-                        self.found.extend(decode::association(payload).ok_or(XfrmError::Malformed)?);
+                    kind if kind == self.list.new => {
+                        self.found.extend((self.list.decode)(payload).ok_or(XfrmError::Malformed)?);
                     }
                     _ => {}
                 }

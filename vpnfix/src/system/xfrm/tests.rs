@@ -95,14 +95,14 @@ fn a_refusal_is_told_by_its_errno() {
     put(&mut datagram, 4, &NLMSG_ERROR.to_ne_bytes());
     put(&mut datagram, 8, &1_u32.to_ne_bytes());
     put(&mut datagram, 16, &(-1_i32).to_ne_bytes());
-    let error = Dump::default().take_datagram(&datagram, 1).expect_err("it is refused");
+    let error = Dump::of(&ASSOCIATIONS).take_datagram(&datagram, 1).expect_err("it is refused");
     assert!(error.is_privilege(), "{error:?}");
 }
 
 #[test]
 fn garbage_ends_the_dump_without_telling_its_content() {
     for garbage in [KEY.as_slice(), &[0; 16], &[255; 40]] {
-        let error = Dump::default().take_datagram(garbage, 1).expect_err("it makes no sense");
+        let error = Dump::of(&ASSOCIATIONS).take_datagram(garbage, 1).expect_err("it makes no sense");
         assert!(matches!(error, XfrmError::Malformed) && !format!("{error:?}").contains("SECRET"), "{error:?}");
     }
 }
