@@ -3,3 +3,4 @@
 pub mod apply;
 pub mod files;
 pub mod lock;
+pub mod persist;

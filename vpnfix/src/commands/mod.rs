@@ -11,6 +11,7 @@ pub mod fix;
 pub mod generate;
 pub mod lab;
 pub mod output;
+pub mod persist;
 pub mod settings;
 pub mod signals;
 pub mod trace;
@@ -88,6 +89,8 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Trace(args) => trace::run(&settings()?, &args),
         Command::Fix(args) => fix::run(&settings()?, &args),
         Command::Undo => undo::run(&settings()?),
+        Command::Persist(args) => persist::run(&settings()?, &args),
+        Command::Unpersist => persist::release(&settings()?),
         Command::Lab(args) => lab_outcome(lab::run(&args)),
         Command::Completions { shell } => generate::completions(shell, &settings()?.output),
         Command::Man => generate::manual(&settings()?.output),

@@ -19,6 +19,7 @@ pub mod owner;
 pub mod sample;
 pub mod strongswan;
 
+pub mod persist;
 pub mod plan;
 pub mod proof;
 

@@ -4,6 +4,7 @@ pub mod diagnose;
 pub mod doctor;
 pub mod explain;
 pub mod fix;
+pub mod persist;
 pub mod trace;
 
 use std::fmt::Display;

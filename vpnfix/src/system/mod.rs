@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod btf;
 pub mod clues;
 pub mod host;
+pub mod managers;
 pub mod namespace;
 pub mod netlink;
 pub mod probe;
