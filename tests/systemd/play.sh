@@ -8,7 +8,7 @@ export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 here=$(dirname "$0")
 state=/var/lib/vpnfix-play
 failed=0
-vpnfix="vpnfix $(cat /run/vpnfix-play-tunnel 2>/dev/null)"
+vpnfix="vpnfix --tunnel vti1"
 
 ok() { echo "ok: $*"; }
 bad() { echo "FAILED: $*"; ip rule; failed=1; }

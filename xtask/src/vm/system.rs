@@ -1,8 +1,8 @@
 //! A Debian system of its own, with systemd and the managers that `vpnfix persist` writes for: a folder under `target/vm` that
 //! a machine boots in namespaces (`tests/systemd/run.sh`), with the machine's kernel.
 //!
-//! So real managers meet a real kernel with VTI without another disk image and another boot of the machine, and the same
-//! script plays on a developer's own kernel.
+//! So real managers meet each kernel without another disk image and another boot of the machine, and the same script plays on
+//! a developer's own kernel.
 
 use std::{
     fs,
