@@ -81,6 +81,14 @@ impl Archive {
     }
 }
 
+/// Where this machine takes its own Debian packages from.
+///
+/// # Errors
+/// Its apt knows no Debian mirror.
+pub fn main_mirror() -> Result<String> {
+    Ok(Mirror::find()?.main)
+}
+
 /// The archives that this machine takes its own Debian packages from.
 struct Mirror {
     main: String,

@@ -5,4 +5,5 @@ pub mod audit;
 pub mod files;
 pub mod journal;
 pub mod lock;
+pub mod persist;
 pub mod restart;

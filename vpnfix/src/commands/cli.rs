@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::core::own_file::Backend;
 use crate::core::plan::Strategy;
 
 use super::lab::LabArgs;
@@ -96,6 +97,10 @@ pub enum Command {
     Undo(UndoArgs),
     /// Check the whole VPN: IPsec, interfaces, routing, BGP, reachability, host.
     Verify(VerifyArgs),
+    /// Make the rules that vpnfix added outlive a reboot, in the way of this host's network manager.
+    Persist(PersistArgs),
+    /// Take back what `persist` wrote; the rules that stand now stay.
+    Unpersist,
     /// The incident as a scene in namespaces of its own.
     Lab(LabArgs),
     /// Print a shell's completion script.
@@ -128,6 +133,10 @@ pub enum SchemaName {
     Undo,
     /// What `verify` prints.
     Verify,
+    /// What `persist` prints.
+    Persist,
+    /// What `unpersist` prints.
+    Unpersist,
     /// What `doctor` prints.
     Doctor,
 }
@@ -278,6 +287,53 @@ impl From<StrategyName> for Strategy {
             StrategyName::Prefixes => Self::Prefixes,
             StrategyName::MainFirst => Self::MainFirst,
             StrategyName::Vrf => Self::Vrf,
+        }
+    }
+}
+
+/// Options of `persist`.
+#[derive(Clone, Debug, Args)]
+pub struct PersistArgs {
+    /// Who keeps the rules.
+    #[arg(long, value_enum, default_value_t = BackendName::Auto)]
+    pub backend: BackendName,
+    /// Also stop systemd-networkd from dropping rules that are not its own (ManageForeignRoutingPolicyRules=no).
+    #[arg(long)]
+    pub keep_foreign_rules: bool,
+    /// Only print the files and the commands.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Who keeps rules, by the names on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendName {
+    /// Whoever manages the interface that the hijacked traffic leaves by; else a unit of systemd.
+    Auto,
+    /// A drop-in for the interface's .network file.
+    Networkd,
+    /// The connection profile that is active on the interface.
+    #[value(name = "networkmanager")]
+    NetworkManager,
+    /// A file in /etc/netplan; it can express rules without suppression only.
+    Netplan,
+    /// A script in if-up.d.
+    Ifupdown,
+    /// A unit that adds the rules at boot, and again when systemd-networkd restarts.
+    Systemd,
+}
+
+impl BackendName {
+    /// The backend; none for `auto`.
+    #[must_use]
+    pub fn backend(self) -> Option<Backend> {
+        match self {
+            Self::Auto => None,
+            Self::Networkd => Some(Backend::Networkd),
+            Self::NetworkManager => Some(Backend::NetworkManager),
+            Self::Netplan => Some(Backend::Netplan),
+            Self::Ifupdown => Some(Backend::Ifupdown),
+            Self::Systemd => Some(Backend::Systemd),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::assess::{Host, in_namespace};
 use super::cli::DiagnoseArgs;
 use super::failure::Failure;
+use super::persist;
 use super::settings::Settings;
 use crate::core::finding::{Note, NoteId};
 use crate::core::judge::Judgement;
@@ -44,6 +45,7 @@ pub fn report(settings: &Settings, args: &DiagnoseArgs) -> Result<DiagnoseReport
                 None
             }
         };
+        judgement.notes.extend(persist::notes(&host.snapshot));
         Ok(DiagnoseReport::new(Parts {
             snapshot: &host.snapshot,
             clues: &host.clues,

@@ -11,6 +11,7 @@ use crate::core::report::diagnose::DiagnoseReport;
 use crate::core::report::doctor::DoctorReport;
 use crate::core::report::explain::ExplainReport;
 use crate::core::report::fix::{FixReport, UndoReport};
+use crate::core::report::persist::{PersistReport, UnpersistReport};
 use crate::core::report::trace::TraceLine;
 use crate::core::report::verify::VerifyReport;
 use crate::render;
@@ -56,6 +57,8 @@ pub fn schema(name: SchemaName, output: &Output) -> Result<Outcome, Failure> {
         SchemaName::Fix => schema_for!(FixReport),
         SchemaName::Undo => schema_for!(UndoReport),
         SchemaName::Verify => schema_for!(VerifyReport),
+        SchemaName::Persist => schema_for!(PersistReport),
+        SchemaName::Unpersist => schema_for!(UnpersistReport),
         SchemaName::Doctor => schema_for!(DoctorReport),
     };
     let text = render::document(&schema).map_err(|error| Failure::of("print the schema", &error))?;

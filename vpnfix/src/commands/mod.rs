@@ -12,6 +12,7 @@ pub mod generate;
 pub mod lab;
 pub mod output;
 mod own_files;
+pub mod persist;
 pub mod settings;
 pub mod signals;
 pub mod standing;
@@ -103,6 +104,8 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Fix(args) => fix::run(&settings()?, &args),
         Command::Undo(args) => undo::run(&settings()?, &args),
         Command::Verify(args) => verify::run(&settings()?, &args, cli.global.quiet),
+        Command::Persist(args) => persist::run(&settings()?, &args),
+        Command::Unpersist => persist::release(&settings()?),
         Command::Lab(args) => lab_outcome(lab::run(&args)),
         Command::Completions { shell } => generate::completions(shell, &settings()?.output),
         Command::Man => generate::manual(&settings()?.output),

@@ -329,6 +329,12 @@ pub enum NoteId {
     RestartDue,
     /// Files that outlive the undo.
     PersistenceStays,
+    /// Rules of vpnfix's that a reboot takes away.
+    NotPersisted,
+    /// What is persisted and what runs differ.
+    PersistedDiffers,
+    /// systemd-networkd will drop rules of vpnfix's.
+    DroppedByNetworkd,
 }
 
 /// The first few of a list in words, and how many more there are: `a, b and 7 more`.

@@ -21,6 +21,7 @@ pub mod sample;
 pub mod strongswan;
 
 pub mod journal;
+pub mod persist;
 pub mod plan;
 pub mod proof;
 

@@ -5,6 +5,7 @@ pub mod diagnose;
 pub mod doctor;
 pub mod explain;
 pub mod fix;
+pub mod persist;
 pub mod trace;
 pub mod verify;
 

@@ -7,6 +7,7 @@ pub mod clues;
 pub mod counters;
 pub mod host;
 pub mod machine;
+pub mod managers;
 pub mod namespace;
 pub mod netlink;
 pub mod path_mtu;

@@ -132,7 +132,7 @@ fn network_tools() -> Need {
 
 /// What boots Debian's kernels. virtme-ng asks `file` for a kernel image's version, kmod for the modules that its
 /// initramfs must load, and puts a busybox into that.
-fn machine_tools() -> [Need; 3] {
+fn machine_tools() -> [Need; 4] {
     let state = match process::find("qemu-system-x86_64") {
         Some(found) => State::There(found.display().to_string()),
         None => State::Missing(vec![Remedy::BesideBackports("qemu-system-x86")]),
@@ -140,6 +140,7 @@ fn machine_tools() -> [Need; 3] {
     [
         Need { what: "machine emulator", state },
         programs("kernel module tools", &["modprobe", "depmod"], &["kmod"]),
+        programs("Debian system builder", &["mmdebstrap"], &["mmdebstrap"]),
         programs("initramfs tools", &["busybox", "file"], &["busybox-static", "file"]),
     ]
 }

@@ -60,7 +60,7 @@ pub struct Job {
 }
 
 impl Job {
-    fn new<S: Into<String>>(name: impl Into<String>, limit: u64, argv: impl IntoIterator<Item = S>) -> Self {
+    pub(super) fn new<S: Into<String>>(name: impl Into<String>, limit: u64, argv: impl IntoIterator<Item = S>) -> Self {
         let argv = argv.into_iter().map(Into::into).collect();
         // A scene that is skipped in a machine made for it is a failure.
         Self { name: name.into(), argv, env: Vec::new(), limit }.with(("CI", "true"))
@@ -98,6 +98,11 @@ pub fn all(programs: &Programs, extent: Extent) -> Vec<Vec<Job>> {
         }
     }
     machines
+}
+
+/// The jobs of a machine that boots a system of its own.
+pub fn with_system(job: Job) -> Vec<Job> {
+    vec![Job::new("modules", 180, ["modprobe", "-a", "overlay"].into_iter().chain(MODULES)), job]
 }
 
 /// What shows that a machine can play the scenes.

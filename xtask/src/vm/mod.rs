@@ -9,6 +9,7 @@ mod jobs;
 mod kernel;
 mod script;
 mod series;
+mod system;
 
 use std::{
     path::PathBuf,
@@ -30,6 +31,9 @@ use kernel::Kernel;
 use script::Outcome;
 pub use series::Series;
 
+/// The machine that boots a system of its own.
+const SYSTEM: &str = "vm systemd";
+
 /// An emulated machine takes one processor of the host.
 const MACHINES_AT_ONCE: usize = 2;
 
@@ -44,7 +48,18 @@ pub fn run(chosen: &[Series], brief: bool) -> Result<Vec<(String, Result<String>
     let (mut shares, mut done) = (Vec::new(), Vec::new());
     for (series, kernel) in kernel::provide(chosen) {
         match kernel {
-            Ok(kernel) => shares.extend(Share::all(kernel, &programs, extent(series, brief))),
+            Ok(kernel) => {
+                let mut of_kernel = Share::all(kernel, &programs, extent(series, brief));
+                if series == Series::THOROUGH {
+                    let number = of_kernel.len();
+                    let first = of_kernel.first().context("a kernel without jobs")?;
+                    match Share::with_system(first, number, &programs) {
+                        Ok(share) => of_kernel.push(share),
+                        Err(error) => done.push((series, number, SYSTEM.to_owned(), Err(error))),
+                    }
+                }
+                shares.extend(of_kernel);
+            }
             Err(error) => done.push((series, 0, format!("vm {}", series.name()), Err(error))),
         }
     }
@@ -60,7 +75,7 @@ pub fn run(chosen: &[Series], brief: bool) -> Result<Vec<(String, Result<String>
             scope.spawn(|| {
                 while let Some(share) = take(&waiting) {
                     let result = play(&share, accelerator, &interrupted);
-                    lock(&done).push((share.kernel.series, share.number, share.name(), result));
+                    lock(&done).push((share.kernel.series, share.number, share.name.clone(), result));
                 }
             });
         }
@@ -79,7 +94,7 @@ struct Share {
     jobs: Vec<Job>,
     /// From 0.
     number: usize,
-    of: usize,
+    name: String,
 }
 
 impl Share {
@@ -87,13 +102,18 @@ impl Share {
         let kernel = Arc::new(kernel);
         let parts = jobs::all(programs, extent);
         let of = parts.len();
-        let share = |(number, jobs)| Self { kernel: Arc::clone(&kernel), jobs, number, of };
+        let series = kernel.series.name();
+        let name =
+            |number| if of == 1 { format!("vm {series}") } else { format!("vm {series} ({} of {of})", number + 1) };
+        let share = |(number, jobs)| Self { kernel: Arc::clone(&kernel), jobs, number, name: name(number) };
         parts.into_iter().enumerate().map(share).collect()
     }
 
-    fn name(&self) -> String {
-        let series = self.kernel.series.name();
-        if self.of == 1 { format!("vm {series}") } else { format!("vm {series} ({} of {})", self.number + 1, self.of) }
+    /// The machine that boots a system of its own, beside the others of its kernel.
+    fn with_system(beside: &Self, number: usize, programs: &executables::Programs) -> Result<Self> {
+        let root = system::provide().context("make the system with systemd")?;
+        let jobs = jobs::with_system(system::job(&root, &programs.vpnfix));
+        Ok(Self { kernel: Arc::clone(&beside.kernel), jobs, number, name: SYSTEM.to_owned() })
     }
 }
 
@@ -105,7 +125,8 @@ pub fn record(hosts: &[String]) -> Result<()> {
     let recorder = executables::recorder()?;
     let interrupted = interruption()?;
     for (_, kernel) in kernel::provide(&[Series::THOROUGH]) {
-        let share = Share { kernel: Arc::new(kernel?), jobs: jobs::record(&recorder, hosts), number: 0, of: 1 };
+        let share =
+            Share { kernel: Arc::new(kernel?), jobs: jobs::record(&recorder, hosts), number: 0, name: String::new() };
         play(&share, accel::probe(), &interrupted)?;
     }
     Ok(())

@@ -1,0 +1,72 @@
+//! A Debian system of its own, with systemd and the managers that `vpnfix persist` writes for: a folder under `target/vm` that
+//! a machine boots in namespaces (`tests/systemd/run.sh`), with the machine's kernel.
+//!
+//! So real managers meet each kernel without another disk image and another boot of the machine, and the same script plays on
+//! a developer's own kernel.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use super::jobs::Job;
+use crate::{archive, process, workspace};
+
+const RELEASE: &str = "bookworm";
+
+/// The managers, strongSwan, and what the play calls.
+const PACKAGES: [&str; 13] = [
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "kmod",
+    "iproute2",
+    "iputils-ping",
+    "network-manager",
+    "ifupdown",
+    "netplan.io",
+    "strongswan-starter",
+    "strongswan-charon",
+    "libcharon-extra-plugins",
+];
+
+/// What no program reads.
+const LEFT_OUT: [&str; 4] = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*"];
+
+/// Three boots of the system and all managers' restarts.
+const LIMIT: u64 = 900;
+
+/// The system's root folder, made where none is kept yet. Remove it to get newer packages.
+///
+/// # Errors
+/// The mirror does not answer, or a package cannot be installed.
+pub fn provide() -> Result<PathBuf> {
+    let root = workspace::vm().join("system");
+    if root.is_dir() {
+        return Ok(root);
+    }
+    let unfinished = workspace::vm().join(".system.unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).with_context(|| format!("remove {}", unfinished.display()))?;
+    }
+    fs::create_dir_all(workspace::vm()).context("create the machines' folder")?;
+    eprintln!("vm: making a Debian system with systemd, NetworkManager, ifupdown, netplan and strongSwan");
+    let mut command = process::command("mmdebstrap");
+    command.args(["--quiet", "--variant=minbase", "--mode=root", "--format=directory"]);
+    command.arg(format!("--include={}", PACKAGES.join(",")));
+    command.arg("--aptopt=Apt::Install-Recommends \"false\"");
+    command.args(LEFT_OUT.map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));
+    process::output(command.arg(RELEASE).arg(&unfinished).arg(archive::main_mirror()?))?;
+    fs::rename(&unfinished, &root).with_context(|| format!("move the system to {}", root.display()))?;
+    Ok(root)
+}
+
+/// What plays `vpnfix persist` in it.
+pub fn job(root: &Path, vpnfix: &str) -> Job {
+    let script = workspace::root().join("tests/systemd/run.sh");
+    let words = [script.to_string_lossy(), root.to_string_lossy(), vpnfix.into()].map(String::from);
+    Job::new("systemd", LIMIT, words)
+}
