@@ -1,6 +1,6 @@
 //! Control targets: addresses whose way a repair must not spoil.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -300,14 +300,21 @@ pub fn drawn_into_tunnel<'a>(
     controls: &'a [Control],
     rules: &[Rule],
 ) -> Vec<&'a Control> {
-    let entered = |end: &walk::End<'_>| tunnels.iter().find(|tunnel| end.leaves_by(tunnel.ifindex)).map(|t| t.ifindex);
+    // Each tunnel's IKE peer is a control: neither tunnels nor rules are gone through for each of them.
+    let tunnels: HashSet<u32> = tunnels.iter().map(|tunnel| tunnel.ifindex).collect();
+    let entered = |end: &walk::End<'_>| end.devices().into_iter().find(|device| tunnels.contains(device));
+    let policies: HashMap<Family, _> = Family::ALL
+        .into_iter()
+        .map(|family| (family, fib.policy(family)))
+        .map(|(family, policy)| (family, (policy.with(rules), policy)))
+        .collect();
     controls
         .iter()
         .filter(|control| {
             let flow = Flow::from(&control.question);
-            let policy = fib.policy(flow.family());
-            let Some(tunnel) = entered(&walk::walk(fib, &policy.with(rules), &flow)) else { return false };
-            let was_in = entered(&walk::walk(fib, &policy, &flow)).is_some();
+            let Some((with_rules, policy)) = policies.get(&flow.family()) else { return false };
+            let Some(tunnel) = entered(&walk::walk(fib, with_rules, &flow)) else { return false };
+            let was_in = entered(&walk::walk(fib, policy, &flow)).is_some();
             let comes_home = || home(fib, hijackers, control).contains(&Some(tunnel));
             !was_in && (control.freedom != Freedom::MayComeHome || !comes_home())
         })
