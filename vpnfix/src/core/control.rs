@@ -1,6 +1,6 @@
 //! Control targets: addresses whose way a repair must not spoil.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;

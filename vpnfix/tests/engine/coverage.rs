@@ -81,7 +81,7 @@ const SELECTORS: [&str; 18] = [
     "TunnelId",
 ];
 
-const OUTCOMES: [&str; 46] = [
+const OUTCOMES: [&str; 48] = [
     "misses InputInterfaceGone",
     "misses OutputInterfaceGone",
     "misses NoSource",
@@ -109,6 +109,8 @@ const OUTCOMES: [&str; 46] = [
     "bound and down",
     "ends Local",
     "ends Unicast",
+    "ends Broadcast",
+    "local beside table local",
     "by gateway",
     "on link",
     "multipath",
@@ -137,7 +139,7 @@ fn exists(family: Family, feature: &str, kernel: Kernel) -> bool {
         // A flow of ours came by no tunnel.
         "matches TunnelId" => false,
         // Only IPv4 compares the unspecified address; only IPv4 assumes a destination on link and looks at the device.
-        "misses NoSource" | "assumed on link" | "bound and down" | "route with tos" => {
+        "misses NoSource" | "assumed on link" | "bound and down" | "route with tos" | "ends Broadcast" => {
             !v6 || feature == "misses NoSource"
         }
         // IPv6 removes routes by a device that goes down, and sets the dead member of a multipath aside.
@@ -260,6 +262,9 @@ fn of_end(snapshot: &Snapshot, question: &Question, end: &End<'_>, features: &mu
 
 fn of_route(snapshot: &Snapshot, route: &Route, note: &mut impl FnMut(&str)) {
     note(&format!("ends {:?}", route.kind));
+    if route.kind == RouteKind::Local && route.table != 255 {
+        note("local beside table local");
+    }
     if route.kind != RouteKind::Unicast {
         return;
     }

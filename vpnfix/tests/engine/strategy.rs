@@ -35,7 +35,7 @@ fn scene(pool: Pool, kernel: Kernel) -> BoxedStrategy<Scene> {
         prop::collection::vec(rule(pool, kernel), 0..8),
         optional(0.12, masked(pool, kernel)),
         optional(0.1, select(vec![2_u32, 150, 32000])),
-        optional(0.05, select(vec!["rule del pref 32766", "rule del pref 32767"])),
+        optional(0.1, select(DELETED.to_vec())),
     );
     (devices, policy, asks)
         .prop_map(move |((vrf, settings, down, is_late), (routes, rules, masked, local, deleted), asks)| {
@@ -63,6 +63,9 @@ fn scene(pool: Pool, kernel: Kernel) -> BoxedStrategy<Scene> {
         })
         .boxed()
 }
+
+/// Rules that go again: the kernel's own, and the first one that a `goto` may lead to.
+const DELETED: [&str; 4] = ["rule del pref 32766", "rule del pref 32767", "rule del pref 220", "rule del pref 100"];
 
 fn names_vrf(ask: &Ask) -> bool {
     [&ask.iif, &ask.oif].into_iter().any(|name| name.as_deref() == Some("v0"))

@@ -81,6 +81,14 @@ fn before_bgp_learns_anything_it_is_said_that_nothing_learned_would_be_used() {
 }
 
 #[test]
+fn a_neighbour_on_the_hosts_own_network_is_told_of_the_route_that_is_not_used() {
+    let notes = explained(&with_bgp(), &captured("192.168.12.77")).notes.join("\n");
+    assert!(notes.starts_with("table main's route 192.168.12.0/24 by ens5 is not used: rule 220 (owner:"), "{notes}");
+    assert!(notes.ends_with("suppress_prefixlength 0` would"), "{notes}");
+    assert!(!notes.contains("BGP"), "{notes}");
+}
+
+#[test]
 fn addresses_that_are_no_tunnels_are_called_by_their_kind() {
     let kinds = [
         ("169.254.55.54", AddressKind::Own),

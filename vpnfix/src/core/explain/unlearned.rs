@@ -1,10 +1,11 @@
-//! An address that no route leads into a tunnel yet: would a route that BGP learns later be used at all?
+//! An address that no route leads into a tunnel yet: would a route that BGP learns later be used at all? And is a route used
+//! that main has for it, a connected network's, say?
 
 use super::remedy::Places;
 use super::{Case, inside};
 use crate::core::model::{Rule, TABLE_MAIN};
 use crate::core::owner;
-use crate::core::walk::{self, Flow, Outcome, Policy};
+use crate::core::walk::{self, Flow, Found, Outcome, Policy};
 
 /// What is worth saying where the deciding rule keeps the tunnels' own peers out of main as well: BGP is down then, and
 /// what it would learn is not used.
@@ -29,8 +30,8 @@ pub(super) fn notes(case: Case<'_>, hijacker: &Rule) -> Vec<String> {
     let owner = owner::owner(case.fib.snapshot(), case.clues, Some(hijacker)).name;
     let priority = hijacker.priority;
     let mut notes = vec![format!(
-        "no route leads it into a tunnel now, and one that BGP learns would not be used: rule {priority} (owner: \
-         {owner}) decides before table main is asked, as it does for the inside prefixes of {}",
+        "{}: rule {priority} (owner: {owner}) decides before table main is asked, as it does for the inside prefixes of {}",
+        what_is_not_used(case, &flow),
         tunnels.join(" and ")
     )];
     if let Some(places) = Places::before(case, hijacker) {
@@ -48,6 +49,18 @@ pub(super) fn notes(case: Case<'_>, hijacker: &Rule) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// The host's own networks are kept from main as well; for other addresses it is about what BGP may learn.
+fn what_is_not_used(case: Case<'_>, flow: &Flow) -> String {
+    match walk::lookup(case.fib, TABLE_MAIN, flow) {
+        Found::Route { route, nexthops } if route.destination.prefix_len() > 0 => {
+            let device = nexthops.first().and_then(|nexthop| nexthop.ifindex);
+            let by = device.map_or_else(String::new, |index| format!(" by {}", case.fib.snapshot().device_name(index)));
+            format!("table main's route {}{by} is not used", route.destination)
+        }
+        _ => "no route leads it into a tunnel now, and one that BGP learns would not be used".into(),
+    }
 }
 
 /// Is table main asked for the packet before the walk ends?

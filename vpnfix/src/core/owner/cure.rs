@@ -1,5 +1,7 @@
 //! The cures at the root for what owners do: for a person to do, at the right place of this host.
 
+use std::collections::HashSet;
+
 use super::seen::{Seen, is_kind};
 use super::{Clues, Process, Program, of_route, of_rule};
 use crate::core::finding::{Confidence, Cure, Finding, Owner};
@@ -14,9 +16,15 @@ const NO_ROUTES: &str =
 /// The cures at the root for what findings' owners do, each once.
 #[must_use]
 pub fn cures(snapshot: &Snapshot, clues: &Clues, findings: &[Finding]) -> Vec<Cure> {
+    // Telling a cure may read a whole table, and many findings have one owner: each is asked for once.
+    let mut asked = HashSet::new();
     let mut cures = Vec::new();
-    for cure in findings.iter().filter_map(|finding| cure(snapshot, clues, finding)) {
-        if !cures.contains(&cure) {
+    for finding in findings {
+        let Finding { owner, actual, .. } = finding;
+        if !asked.insert((owner.confidence, &owner.name, actual.table, &actual.device)) {
+            continue;
+        }
+        if let Some(cure) = cure(snapshot, clues, finding).filter(|cure| !cures.contains(cure)) {
             cures.push(cure);
         }
     }

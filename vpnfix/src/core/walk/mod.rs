@@ -3,12 +3,15 @@
 //! own answer.
 //!
 //! Not modelled, because a snapshot cannot know it: neighbour entries (IPv6 passes over a gateway that does not answer
-//! while the host does not forward), which of several nexthops a flow's hash chooses, and the table that holds local and
-//! main together until a namespace gets its first rule of others (`fib_unmerge`). IPv6 makes one route of those by gateways
+//! while the host does not forward), which of several nexthops a flow's hash chooses, that IPv4 ignores a gateway which was
+//! delivered here when its route was added (`fib_check_nh_v4_gw`), and the table that holds local and main together until a
+//! namespace gets its first rule of others (`fib_unmerge`). IPv6 makes one route of those by gateways
 //! that have prefix and metric in common; it then tells the preference of the first alone, and leaves out of its lists what
 //! stands between them (`fib6_dump_node`, `net/ipv6/ip6_fib.c`). Nor what comes before the rules: IPv4
 //! refuses to send from addresses that are not its own, drops what fails source validation or comes in where it does not
-//! forward; IPv6 asks the VRF itself for link-local and multicast destinations of its sockets (`l3mdev_link_scope_lookup`).
+//! forward, and asks no rule for multicast on the link (224.0.0.0/24) and broadcast of sockets that are bound to a device
+//! (`ip_route_output_key_hash_rcu`); IPv6 asks the VRF itself for link-local and multicast destinations of its sockets
+//! (`l3mdev_link_scope_lookup`).
 
 mod doubt;
 mod fib;
@@ -277,8 +280,10 @@ fn is_suppressed(fib: &Fib<'_>, rule: &Rule, route: &Route, choices: &[&Nexthop]
     (discarded == 0 || discarded == choices.len()).then_some(discarded > 0)
 }
 
+/// The kernel compares signed numbers: what is negative for it suppresses nothing.
 fn by_length(rule: &Rule, route: &Route) -> bool {
-    rule.suppress_prefix_length.is_some_and(|length| u32::from(route.destination.prefix_len()) <= length)
+    let length = rule.suppress_prefix_length.and_then(|length| i32::try_from(length).ok());
+    length.is_some_and(|length| i32::from(route.destination.prefix_len()) <= length)
 }
 
 /// Would the rule discard this route (`fib4_rule_suppress`, `fib6_rule_suppress`)? A route that refuses is never

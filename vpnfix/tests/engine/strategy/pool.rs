@@ -7,6 +7,8 @@ use vpnfix::core::model::Family;
 pub(super) struct Pool {
     pub(super) family: Family,
     pub(super) prefixes: &'static [&'static str],
+    /// Those of them that hold none of the gateways.
+    pub(super) without_gateways: &'static [&'static str],
     /// Destinations.
     pub(super) to: &'static [&'static str],
     /// The namespace's own addresses.
@@ -39,6 +41,7 @@ pub(super) const V4: Pool = Pool {
         "172.16.0.0/12",
         "192.0.2.0/24",
     ],
+    without_gateways: &["10.0.0.7/32", "10.1.0.128/25", "10.1.0.129/32", "192.0.2.0/24"],
     to: &[
         "10.0.0.1",
         "10.0.0.7",
@@ -81,6 +84,7 @@ pub(super) const V6: Pool = Pool {
         "fd00::7/128",
         "2001:db8::/32",
     ],
+    without_gateways: &["fd00::7/128", "fd00:1::8000/113", "fd00:1::8001/128", "2001:db8::/32"],
     to: &[
         "fd00::1",
         "fd00::7",

@@ -69,7 +69,7 @@ pub(super) fn route(pool: Pool, kernel: Kernel) -> impl Strategy<Value = RouteLi
     let v6 = pool.family == Family::V6;
     let source = if v6 && kernel.source_routes { 0.08 } else { 0.0 };
     (
-        select(pool.prefixes.to_vec()),
+        (select(pool.prefixes.to_vec()), select(pool.without_gateways.to_vec())),
         optional(source, select(vec!["fd00::/64", "fd00::/16", "fd00::1/128"])),
         way(pool),
         words(vec![
@@ -78,7 +78,9 @@ pub(super) fn route(pool: Pool, kernel: Kernel) -> impl Strategy<Value = RouteLi
         ]),
         select(vec!["", "metric 10", "metric 10", "metric 20", "metric 30"]),
     )
-        .prop_map(move |(prefix, source, (kind, way, preference), rest, metric)| {
+        .prop_map(move |((any, without_gateway), source, (kind, way, preference), rest, metric)| {
+            // IPv4 ignores a gateway that was delivered here when its route was added, and does not tell.
+            let prefix = if matches!(kind, "local " | "broadcast ") { without_gateway } else { any };
             let source = source.map_or(String::new(), |source| format!(" from {source}"));
             // The kernel makes one of IPv6 routes by gateways of one metric, and then tells only the first one's preference.
             let metric = if preference.is_empty() || !way.contains("via") {
@@ -116,12 +118,19 @@ fn way(pool: Pool) -> BoxedStrategy<(&'static str, String, &'static str)> {
     });
     let object = select(vec![1, 2, 3, 10, 11, 20, 21]).prop_map(|id| format!("nhid {id}"));
     let refusing = select(vec!["unreachable ", "prohibit ", "blackhole ", "throw ", "throw "]);
+    // What is delivered here by somebody's order (transparent proxies), or goes to all on a link.
+    let here: &[&str] = if v6 { &["local "] } else { &["local ", "local ", "broadcast "] };
+    let here = (select(here.to_vec()), select(vec!["dev lo", "dev lo", "dev d0", "dev d1"]));
+    let scoped = (select(vec!["link", "site", "global"]), 0..4_usize);
+    let scoped = scoped.prop_map(|(scope, device)| format!("dev d{device} scope {scope}"));
     prop_oneof![
         8 => (single, preference()).prop_map(|(way, preference)| ("", way, preference)),
         2 => foreign.prop_map(|way| ("", way, "")),
         3 => several.prop_map(|way| ("", way, "")),
         2 => (object, preference()).prop_map(|(way, preference)| ("", way, preference)),
         3 => (refusing, preference()).prop_map(|(kind, preference)| (kind, String::new(), preference)),
+        1 => here.prop_map(|(kind, way)| (kind, way.to_string(), "")),
+        if v6 { 0 } else { 1 } => scoped.prop_map(|way| ("", way, "")),
     ]
     .boxed()
 }

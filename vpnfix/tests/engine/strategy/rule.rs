@@ -41,11 +41,14 @@ pub(super) fn rule(pool: Pool, kernel: Kernel) -> impl Strategy<Value = String> 
 
 fn action() -> impl Strategy<Value = String> {
     let lookup = || select(TABLES.to_vec()).prop_map(|table| format!("lookup {table}"));
-    let suppress = (lookup(), select(vec![0, 0, 8, 16, 24, 32, 64]), any::<bool>());
+    let suppress = (lookup(), select(vec![0, 0, 8, 16, 24, 32, 64]), prop::bool::weighted(0.2));
     let group = (lookup(), select(vec![0, 1, 2]));
     prop_oneof![
         10 => lookup(),
-        3 => suppress.prop_map(|(lookup, length, _)| format!("{lookup} suppress_prefixlength {length}")),
+        3 => suppress.prop_map(|(lookup, length, group)| {
+            let group = if group { " suppress_ifgroup 1" } else { "" };
+            format!("{lookup} suppress_prefixlength {length}{group}")
+        }),
         1 => group.prop_map(|(lookup, group)| format!("{lookup} suppress_ifgroup {group}")),
         2 => select(TARGETS.to_vec()).prop_map(|target| format!("goto {target}")),
         3 => select(vec!["nop", "unreachable", "prohibit", "blackhole"]).prop_map(str::to_string),
