@@ -300,6 +300,10 @@ pub fn drawn_into_tunnel<'a>(
     controls: &'a [Control],
     rules: &[Rule],
 ) -> Vec<&'a Control> {
+    // The plan asks for each of its rules, mostly about no control.
+    if controls.is_empty() {
+        return Vec::new();
+    }
     // Each tunnel's IKE peer is a control: neither tunnels nor rules are gone through for each of them.
     let tunnels: HashSet<u32> = tunnels.iter().map(|tunnel| tunnel.ifindex).collect();
     let entered = |end: &walk::End<'_>| end.devices().into_iter().find(|device| tunnels.contains(device));
