@@ -12,22 +12,24 @@ use crate::core::model::{Netns, Rule};
 use crate::core::report::fix::{UNDO_SCHEMA, UndoReport};
 use crate::core::report::{Outcome, VERSION};
 use crate::render;
+use crate::system::managers;
 
 /// Takes back every rule of vpnfix that stands: those that carry its protocol number, whatever the journal says of them; and the files of its own.
 ///
 /// # Errors
 /// The rules cannot be read, nothing could be taken back, or another vpnfix is changing them.
 pub fn run(settings: &Settings, args: &UndoArgs) -> Result<Outcome, Failure> {
-    let mut report = in_namespace(settings, async |access| {
+    let report = in_namespace(settings, async |access| {
         // Taken before the rules are read: a `fix` that runs may be about to add its own.
         let _lock = lock(&access.netns)?;
         let mut standing = Standing::read(&access).await?;
         let notes = standing.notes(false);
         let taken = standing.undo().await;
         nothing_done(&taken)?;
-        Ok(UndoReport { notes, ..of(access.netns.clone(), &taken) })
+        let mut report = UndoReport { notes, ..of(access.netns.clone(), &taken) };
+        own_files::take_back(&mut report, args.all, managers::in_own_namespace() == Some(true))?;
+        Ok(report)
     })?;
-    own_files::take_back(&mut report, args.all)?;
     settings.output.report(&report, render::fix::undo_text)?;
     Ok(report.outcome)
 }
@@ -56,6 +58,7 @@ fn of(netns: Netns, taken: &TakenBack) -> UndoReport {
         netns,
         removed: taken.removed.iter().map(Rule::delete_command).collect(),
         left: taken.told(),
+        files: Vec::new(),
         notes: Vec::new(),
     }
 }

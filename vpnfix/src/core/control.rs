@@ -1,6 +1,6 @@
 //! Control targets: addresses whose way a repair must not spoil.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -17,7 +17,7 @@ use super::walk::{self, Fib};
 
 mod fate;
 
-pub use fate::{Harm, Spoiled, compare, harm, harms};
+pub use fate::{Harm, Outlook, Spoiled, compare, harms};
 
 /// An address to ask about before and after a change.
 #[derive(Clone, Debug, PartialEq, Eq)]

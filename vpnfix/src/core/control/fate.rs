@@ -1,12 +1,13 @@
 //! What becomes of control targets: by the engine before a change, by the kernel's answers after it.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::{Control, Freedom, device};
 use crate::core::model::{Answer, Family, Reply, Rule};
 use crate::core::predict::{Prediction, Predictor, predict, reply_words};
 use crate::core::tunnel::Tunnel;
-use crate::core::walk::Fib;
+use crate::core::walk::{Fib, Policy};
 
 /// A control target that a change spoiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,30 +105,56 @@ impl Harm {
     }
 }
 
-/// What these rules would do to a control, as far as the engine can tell.
-#[must_use]
-pub fn harm(fib: &Fib<'_>, tunnels: &[Tunnel], hijackers: &[Rule], control: &Control, rules: &[Rule]) -> Option<Harm> {
-    let question = &control.question;
-    let policy = fib.policy(Family::of(question.destination));
-    let now = predict(fib, &policy, question);
-    let then = predict(fib, &policy.with(rules), question);
-    if then == now || then == Prediction::Unknown {
-        return None;
+/// What rules would do to control targets that may not be done to them, as far as the engine can tell.
+pub struct Outlook<'a> {
+    fib: &'a Fib<'a>,
+    tunnels: HashSet<u32>,
+    /// Of each family the rules as they stand, with those to come, and without the hijackers.
+    policies: HashMap<Family, [Policy<'a>; 3]>,
+}
+
+impl<'a> Outlook<'a> {
+    /// Makes ready what is the same for all control targets: there is one for each tunnel's IKE peer at least.
+    #[must_use]
+    pub fn new(fib: &'a Fib<'a>, tunnels: &[Tunnel], hijackers: &'a [Rule], rules: &'a [Rule]) -> Self {
+        let hijackers: HashSet<&Rule> = hijackers.iter().collect();
+        let of_family = |family| {
+            let policy = fib.policy(family);
+            let (then, home) = (policy.with(rules), policy.without(|rule| hijackers.contains(rule)));
+            (family, [policy, then, home])
+        };
+        Self {
+            fib,
+            tunnels: tunnels.iter().map(|tunnel| tunnel.ifindex).collect(),
+            policies: Family::ALL.into_iter().map(of_family).collect(),
+        }
     }
-    let enters = |prediction: &Prediction| {
-        let Prediction::Leaves { devices, .. } = prediction else { return false };
-        devices.iter().any(|index| is_tunnel(tunnels, *index))
-    };
-    let home = || predict(fib, &policy.without(|rule| hijackers.contains(rule)), question);
-    let enters_tunnel = enters(&then) && !enters(&now);
-    if then != Prediction::Refused && may_come_home(control, enters_tunnel) && then == home() {
-        return None;
-    }
-    match then {
-        _ if enters_tunnel => Some(Harm::Drawn),
-        Prediction::Refused => Some(Harm::Refused),
-        _ if now == Prediction::Unknown => None,
-        then => Some(Harm::Moved { from: now.words(fib.snapshot()), to: then.words(fib.snapshot()) }),
+
+    /// What would be done to this one.
+    #[must_use]
+    pub fn harm(&self, control: &Control) -> Option<Harm> {
+        let question = &control.question;
+        let [policy, with_rules, at_home] = self.policies.get(&Family::of(question.destination))?;
+        let now = predict(self.fib, policy, question);
+        let then = predict(self.fib, with_rules, question);
+        if then == now || then == Prediction::Unknown {
+            return None;
+        }
+        let enters = |prediction: &Prediction| {
+            let Prediction::Leaves { devices, .. } = prediction else { return false };
+            devices.iter().any(|index| self.tunnels.contains(index))
+        };
+        let home = || predict(self.fib, at_home, question);
+        let enters_tunnel = enters(&then) && !enters(&now);
+        if then != Prediction::Refused && may_come_home(control, enters_tunnel) && then == home() {
+            return None;
+        }
+        match then {
+            _ if enters_tunnel => Some(Harm::Drawn),
+            Prediction::Refused => Some(Harm::Refused),
+            _ if now == Prediction::Unknown => None,
+            then => Some(Harm::Moved { from: now.words(self.fib.snapshot()), to: then.words(self.fib.snapshot()) }),
+        }
     }
 }
 
@@ -142,10 +169,9 @@ pub fn harms(
     rules: &[Rule],
 ) -> Vec<String> {
     let predictor = Predictor::new(fib, rules);
+    let outlook = Outlook::new(fib, tunnels, hijackers, rules);
     let explained = answered.iter().filter(|(_, before)| predictor.explains(before));
-    explained
-        .filter_map(|(control, _)| Some(harm(fib, tunnels, hijackers, control, rules)?.words(control, "a tunnel")))
-        .collect()
+    explained.filter_map(|(control, _)| Some(outlook.harm(control)?.words(control, "a tunnel"))).collect()
 }
 
 #[cfg(test)]

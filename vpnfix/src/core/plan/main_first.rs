@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::places::Places;
 use super::{Realm, Situation, hijackers, hijackers_of, own_rule};
-use crate::core::control;
+use crate::core::control::Outlook;
 use crate::core::destination::{Class, may_steer};
 use crate::core::finding::Finding;
 use crate::core::model::{Family, Rule, RuleAction};
@@ -63,7 +63,8 @@ fn would_draw(situation: Situation<'_>, rule: &Rule) -> Option<String> {
     let Situation { fib, tunnels, findings, controls, .. } = situation;
     let hijackers = hijackers(fib.snapshot(), findings);
     let rules = std::slice::from_ref(rule);
-    let harm = |control| Some(control::harm(fib, tunnels, &hijackers, control, rules)?.words(control, "a tunnel"));
+    let outlook = Outlook::new(fib, tunnels, &hijackers, rules);
+    let harm = |control| Some(outlook.harm(control)?.words(control, "a tunnel"));
     controls.iter().find_map(harm)
 }
 

@@ -10,7 +10,7 @@ use super::{
     LeftOut, Plan, PlanError, Situation, Step, Strategy, Wanted, inside_rule, is_curable, main_first, prefix_rule,
     why_not,
 };
-use crate::core::control::{self, Control};
+use crate::core::control::{Control, Outlook};
 use crate::core::destination::{Class, Destination, may_steer};
 use crate::core::finding::Finding;
 use crate::core::model::{Family, Rule, TABLE_MAIN};
@@ -202,11 +202,12 @@ impl<'a> Planner<'a> {
     /// What rules for a destination would do to a control target that may not be done to it.
     pub(super) fn harm(&self, destination: &Destination, rules: &[Rule]) -> Option<String> {
         let Situation { fib, tunnels, .. } = self.situation;
-        let mut touched =
-            self.controls.children(&destination.prefix).flat_map(|(_, controls)| controls.iter().copied());
-        touched.find_map(|control| {
-            Some(control::harm(fib, tunnels, self.hijackers, control, rules)?.words(control, "the tunnel"))
-        })
+        let touched = self.controls.children(&destination.prefix).flat_map(|(_, controls)| controls.iter().copied());
+        let mut touched = touched.peekable();
+        // Most destinations hold none, and the outlook goes through all rules.
+        touched.peek()?;
+        let outlook = Outlook::new(fib, tunnels, self.hijackers, rules);
+        touched.find_map(|control| Some(outlook.harm(control)?.words(control, "the tunnel")))
     }
 
     /// Why rules for a destination would not do, or would do harm.

@@ -31,7 +31,8 @@ fn compared(host: &Snapshot, control: &Control) -> Option<Spoiled> {
 
 fn harmed(host: &Snapshot, control: &Control) -> Option<Harm> {
     let tunnels = tunnels(host, &[]).expect("no device is named");
-    harm(&Fib::new(host), &tunnels, &hijacker(host), control, &[main_first()])
+    let (fib, hijacker, rules) = (Fib::new(host), hijacker(host), [main_first()]);
+    Outlook::new(&fib, &tunnels, &hijacker, &rules).harm(control)
 }
 
 #[test]
