@@ -65,6 +65,7 @@ pub struct Traced {
 /// # Panics
 ///
 /// If the program cannot be traced.
+#[allow(clippy::zombie_processes, reason = "it is waited for by its number, among its threads")]
 pub fn run(mut command: Command, arguments: &[&str], mut judge: impl FnMut(usize, Call) -> Fate) -> Traced {
     // SAFETY: only system calls are made between fork and exec; `filter` allocates nothing.
     unsafe { command.pre_exec(|| filter().and_then(|()| ptrace::traceme().map_err(Into::into))) };

@@ -66,9 +66,13 @@ fn where_journald_listens_each_change_is_an_entry_also_with_q() {
     let stand = scene.rules().lines().filter(|line| line.contains("proto 118")).count();
     assert!(stand > 0, "{fixed}");
     let mut entries = Vec::new();
-    for _ in 0..stand {
+    while entries.len() < stand {
         let mut buffer = [0; 8192];
         let length = journald.recv(&mut buffer).expect("an entry for each rule");
+        // An empty one is how the client tries whether anybody listens.
+        if length == 0 {
+            continue;
+        }
         entries.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
     }
     let entry = entries.iter().find(|entry| entry.contains(INSIDE1)).unwrap_or_else(|| panic!("{entries:?}"));

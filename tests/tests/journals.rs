@@ -19,7 +19,7 @@ struct Fixed {
 impl Fixed {
     fn new() -> Self {
         let scene = Scene::hijacked();
-        scene.ip(&["rule add from 192.0.2.7 lookup main priority 100"]);
+        scene.ip(&["rule add from 192.0.2.7 lookup main priority 99"]);
         let before = (scene.rules(), scene.routes());
         let fixed = scene.vpnfix(&FIX);
         assert!(matches!(fixed.status, Some(0 | 3)), "{fixed}");

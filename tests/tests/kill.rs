@@ -72,7 +72,10 @@ fn the_next_fix_starts_anew_and_says_so() {
     let before = state(&scene);
     let whole = traced(&scene, &FIX, |_, _| Fate::Made);
     scene.vpnfix(&["undo"]).ends(0);
-    let points = spread(&points(&whole.calls, true), if runs() < RUNS { 2 } else { 4 });
+    let mut points = points(&whole.calls, true);
+    // Before the last call it is written that the rules stay: nothing is unfinished then.
+    points.pop();
+    let points = spread(&points, if runs() < RUNS { 2 } else { 4 });
     for point in points {
         traced(&scene, &FIX, kill_at(point));
         let left = ours(&scene);

@@ -83,6 +83,7 @@ fn start_log(global: &Global) {
     };
     let stderr = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        .with_ansi(output::is_colored(global.color, &std::io::stderr()))
         .with_target(false)
         .without_time()
         .with_filter(EnvFilter::new(level));

@@ -1,6 +1,6 @@
 //! Standard output: reports as text or JSON. A reader that went away is no error.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 
 use serde::Serialize;
 
@@ -13,6 +13,16 @@ use crate::render::{self, Palette};
 pub struct Output {
     format: Format,
     palette: Palette,
+}
+
+/// Is what goes into this stream coloured?
+#[must_use]
+pub fn is_colored(color: Color, stream: &impl IsTerminal) -> bool {
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && stream.is_terminal(),
+    }
 }
 
 /// What printing came to.
@@ -28,14 +38,7 @@ impl Output {
     /// As the global options say.
     #[must_use]
     pub fn new(global: &Global) -> Self {
-        let colored = match global.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => {
-                std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && io::stdout().is_terminal()
-            }
-        };
-        Self { format: global.format, palette: Palette::new(colored) }
+        Self { format: global.format, palette: Palette::new(is_colored(global.color, &io::stdout())) }
     }
 
     /// Prints a whole report.
