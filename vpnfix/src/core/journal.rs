@@ -88,7 +88,7 @@ pub struct Recorded {
 #[serde(rename_all = "kebab-case")]
 pub enum Entry {
     /// One more rule.
-    Rule(Recorded),
+    Rule(Box<Recorded>),
     /// A rule, by its number from 0 in the order of the entries, went on to this stage.
     Stage(u32, Stage),
 }
@@ -106,7 +106,7 @@ impl Journal {
     /// Takes in an entry. False if it makes no sense here: a number without a rule.
     pub fn take(&mut self, entry: Entry) -> bool {
         match entry {
-            Entry::Rule(recorded) => self.rules.push(recorded),
+            Entry::Rule(recorded) => self.rules.push(*recorded),
             Entry::Stage(number, stage) => {
                 let recorded = usize::try_from(number).ok().and_then(|number| self.rules.get_mut(number));
                 let Some(recorded) = recorded else { return false };

@@ -71,7 +71,7 @@ fn a_newer_journal_decides_nothing() {
 #[test]
 fn entries_round_trip_and_a_number_without_a_rule_makes_no_sense() {
     let mut journal = journal(Vec::new());
-    let entry = Entry::Rule(Recorded { rule: ours(100, "fd00::/126"), stage: Stage::Intended });
+    let entry = Entry::Rule(Box::new(Recorded { rule: ours(100, "fd00::/126"), stage: Stage::Intended }));
     let text = serde_json::to_string(&entry).unwrap();
     assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), entry);
     assert!(!journal.take(Entry::Stage(0, Stage::Added)));
@@ -116,7 +116,8 @@ proptest! {
         standing in proptest::collection::vec(any_rule(), 0..10),
     ) {
         let Ok(found) = reconcile(&record, &here(), &standing) else {
-            prop_assert!(matches!(record, Record::Newer { .. }));
+            let is_newer = matches!(record, Record::Newer { .. });
+            prop_assert!(is_newer);
             return Ok(());
         };
         let sorted = |mut rules: Vec<Rule>| {

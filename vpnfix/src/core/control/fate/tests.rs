@@ -98,8 +98,8 @@ fn a_control_that_would_become_unreachable_is_seen_beforehand() {
         action: crate::core::model::RuleAction::Unreachable,
         ..Rule::lookup(Family::V4, 219, 0)
     };
-    let found = harm(&Fib::new(&host), &[], &hijacker(&host), &internet, &[refusal.clone()]);
-    assert_eq!(found, Some(Harm::Refused));
+    let (fib, hijackers, rules) = (Fib::new(&host), hijacker(&host), [refusal.clone()]);
+    assert_eq!(Outlook::new(&fib, &[], &hijackers, &rules).harm(&internet), Some(Harm::Refused));
     let before = answer(&host, &internet.question);
     let told = harms(&Fib::new(&host), &[], &hijacker(&host), &[(&internet, &before)], &[refusal]);
     assert_eq!(told, ["it would make it (198.51.100.1) unreachable"]);
