@@ -97,7 +97,7 @@ fn a_control_that_would_become_unreachable_is_seen_beforehand() {
         action: crate::core::model::RuleAction::Unreachable,
         ..Rule::lookup(Family::V4, 219, 0)
     };
-    let found = harm(&Fib::new(&host), &[], &hijacker(&host), &internet, &[refusal.clone()]);
+    let found = harm(&Fib::new(&host), &[], &hijacker(&host), &internet, std::slice::from_ref(&refusal));
     assert_eq!(found, Some(Harm::Refused));
     let before = answer(&host, &internet.question);
     let told = harms(&Fib::new(&host), &[], &hijacker(&host), &[(&internet, &before)], &[refusal]);
