@@ -103,7 +103,8 @@ impl JournalFile {
         let failed = |source: io::Error| JournalError::File { doing: "write", path: path.clone(), source };
         let mut lines = text::header_line(header).map_err(|error| failed(error.into()))?;
         for recorded in rules {
-            lines += &text::entry_line(&Entry::Rule(Box::new(recorded.clone()))).map_err(|error| failed(error.into()))?;
+            lines +=
+                &text::entry_line(&Entry::Rule(Box::new(recorded.clone()))).map_err(|error| failed(error.into()))?;
         }
         let draft = format!("{name}.new");
         // What a killed writer left, or a link that somebody laid.

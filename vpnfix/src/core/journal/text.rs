@@ -95,8 +95,9 @@ mod tests {
     }
 
     fn sample() -> String {
-        let rule =
-            |priority| Entry::Rule(Box::new(Recorded { rule: Rule::lookup(Family::V4, priority, 254), stage: Stage::Intended }));
+        let rule = |priority| {
+            Entry::Rule(Box::new(Recorded { rule: Rule::lookup(Family::V4, priority, 254), stage: Stage::Intended }))
+        };
         let entries = [rule(100), rule(101), Entry::Stage(0, Stage::Added), Entry::Stage(1, Stage::Added)];
         let lines = entries.iter().map(|entry| entry_line(entry).unwrap());
         std::iter::once(header_line(&header()).unwrap()).chain(lines).collect()

@@ -362,7 +362,7 @@ fn other_mark<'a>(facts: &Facts<'a>, template: &Template) -> Option<&'a Security
     newest(facts.measured.after.associations.as_ref().ok()?.iter().filter(|association| serves(association, template)))
 }
 
-/// The link's kind decides nothing else here, but its name is wanted often.
+/// The tunnel's interface, as the snapshot has it.
 pub(super) fn link<'a>(facts: &Facts<'a>, tunnel: &Tunnel) -> Option<&'a Link> {
     facts.snapshot.link(tunnel.ifindex)
 }
