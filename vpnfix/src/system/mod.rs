@@ -3,10 +3,10 @@
 pub mod bgp;
 pub mod bpf;
 pub mod btf;
+pub mod clock;
 pub mod clues;
 pub mod counters;
 pub mod host;
-pub mod machine;
 pub mod managers;
 pub mod namespace;
 pub mod netlink;

@@ -14,7 +14,6 @@ mod tests;
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use error::{FilesError, Left};
 pub use record::RecordError;
@@ -22,6 +21,7 @@ pub use record::RecordError;
 use super::lock::{self, Lock};
 use crate::core::own_file::{Purpose, Standing};
 use crate::core::report::VERSION;
+use crate::system::host;
 use disk::{Directory, Found, Over, Seen, sha256};
 use record::{Entry, Recorded, is_plain};
 
@@ -330,7 +330,7 @@ fn planned(record: &Recorded, file: &OwnFile) -> Result<Entry, FilesError> {
         mode: file.mode,
         uid: nix::unistd::geteuid().as_raw(),
         gid: nix::unistd::getegid().as_raw(),
-        time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        time: host::unix_time(),
         version: VERSION.into(),
     })
 }

@@ -8,9 +8,10 @@ use super::reach;
 use crate::commands::assess::{Access, Host, netlink_failure};
 use crate::commands::cli::VerifyArgs;
 use crate::commands::failure::Failure;
+use crate::commands::persist;
 use crate::core::model::{LinkKind, Question, Reply};
-use crate::core::verify::{Known, Measured, NotKnown, OuterPath, Sample};
-use crate::system::{bgp, counters, machine, sockets, switches, vici, xfrm};
+use crate::core::verify::{Known, Machine, Measured, NotKnown, OuterPath, Sample};
+use crate::system::{bgp, clock, counters, host, managers, sockets, switches, vici, xfrm};
 
 /// Measures.
 ///
@@ -35,8 +36,21 @@ pub(super) async fn measure(access: &Access, host: &Host, args: &VerifyArgs) -> 
         bgp,
         sockets: known(sockets::tcp()),
         reach,
-        machine: machine::look(),
+        machine: machine(host),
     })
+}
+
+fn machine(of: &Host) -> Machine {
+    let is_hosts = managers::in_own_namespace() == Some(true);
+    let compared = || {
+        let links = managers::glance(&of.snapshot.links);
+        persist::comparison(&of.snapshot, &links).map_err(|failure| NotKnown::because(failure.message))
+    };
+    Machine {
+        now: host::unix_time(),
+        clock_synchronised: clock::is_synchronised(),
+        persistence: is_hosts.then(compared),
+    }
 }
 
 async fn sample(access: &Access) -> Result<Sample, Failure> {

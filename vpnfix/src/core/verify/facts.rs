@@ -11,6 +11,7 @@ use crate::core::destination::Destination;
 use crate::core::judge::Judgement;
 use crate::core::model::{LinkCounters, Policy, SecurityAssociation, Snapshot};
 use crate::core::owner::Clues;
+use crate::core::persist::Comparison;
 use crate::core::report::cause::Cause;
 use crate::core::tunnel::Tunnel;
 
@@ -298,17 +299,6 @@ pub struct Machine {
     pub now: u64,
     /// The kernel holds its clock for synchronised; `None` where it does not tell.
     pub clock_synchronised: Option<bool>,
-    /// systemd-networkd, where it runs.
-    pub networkd: Option<Networkd>,
-    /// Files that make vpnfix's repair outlive a reboot.
-    pub persisted_by: Vec<String>,
-}
-
-/// What systemd-networkd does with rules that it did not make.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networkd {
-    /// It deletes them when it starts (`ManageForeignRoutingPolicyRules=`, networkd.conf(5)).
-    pub deletes_foreign_rules: bool,
-    /// The file that says so; `None` for its default.
-    pub said_by: Option<String>,
+    /// What is persisted beside what runs; `None` in another network namespace than the host's, which no manager keeps.
+    pub persistence: Option<Known<Comparison>>,
 }

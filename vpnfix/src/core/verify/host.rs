@@ -2,11 +2,11 @@
 
 use super::check::{Area, Check, CheckId, State};
 use super::facts::Facts;
-use super::ipsec::NAMED;
 use super::traffic;
-use crate::core::finding::few;
+use crate::core::finding::{Note, NoteId};
 use crate::core::model::Rule;
 use crate::core::owner::VPNFIX_PROTOCOL;
+use crate::core::persist;
 use crate::core::strongswan::{self, State as Routes};
 
 /// The first second of 2024: a clock before it was never set.
@@ -68,50 +68,35 @@ fn cure(facts: &Facts<'_>) -> Check {
     }
 }
 
-/// Policy rules die at a reboot.
+/// Policy rules die at a reboot, and what is persisted may have been changed since.
 fn persisted(facts: &Facts<'_>) -> Option<Check> {
-    let files = &facts.measured.machine.persisted_by;
-    let rules = own_rules(facts).count();
-    Some(match (rules, files.as_slice()) {
-        (0, []) => return None,
-        (0, files) => {
-            let text = format!(
-                "{} would put rules of vpnfix there at the next boot, and there are none now",
-                few(files, NAMED)
-            );
-            check(CheckId::FixPersisted, State::Ok, text)
-        }
-        (_, []) => check(CheckId::FixPersisted, State::Warning, "vpnfix's rules are gone after a reboot")
-            .advice("`vpnfix persist` keeps them; the cure at the root (`install_routes = no`) makes them needless"),
-        (_, files) => check(CheckId::FixPersisted, State::Ok, format!("kept over a reboot by {}", few(files, NAMED))),
-    })
+    let id = CheckId::FixPersisted;
+    let comparison = match facts.measured.machine.persistence.as_ref()? {
+        Ok(comparison) => comparison,
+        Err(why) => return Some(check(id, State::Skipped, why.0.clone())),
+    };
+    let differences: Vec<Note> =
+        persist::notes(comparison).into_iter().filter(|note| note.id != NoteId::DroppedByNetworkd).collect();
+    if differences.is_empty() {
+        let backend = persist::name(comparison.backend?);
+        return Some(check(id, State::Ok, format!("kept over a reboot by {backend}")));
+    }
+    let texts: Vec<String> = differences.into_iter().map(|note| note.text).collect();
+    Some(
+        check(id, State::Warning, texts.join("; "))
+            .advice("`vpnfix persist` keeps what stands now; the cure at the root makes vpnfix's rules needless"),
+    )
 }
 
-/// systemd-networkd deletes rules that it did not make when it starts, unless told otherwise.
+/// systemd-networkd drops rules that it did not make, unless told otherwise.
 fn networkd(facts: &Facts<'_>) -> Option<Check> {
-    let networkd = facts.measured.machine.networkd.as_ref()?;
-    let rules = own_rules(facts).count();
-    let said = networkd.said_by.as_ref().map_or_else(|| "its default".to_string(), Clone::clone);
-    let persisted = !facts.measured.machine.persisted_by.is_empty();
-    Some(match (networkd.deletes_foreign_rules, rules) {
-        (false, _) => {
-            check(CheckId::Networkd, State::Ok, format!("systemd-networkd leaves foreign rules alone ({said})"))
-        }
-        (true, 0) => check(
-            CheckId::Networkd,
-            State::Ok,
-            format!("systemd-networkd deletes foreign rules ({said}), and there are none of vpnfix's"),
-        ),
-        (true, _) if persisted => check(
-            CheckId::Networkd,
-            State::Ok,
-            "systemd-networkd deletes foreign rules; vpnfix's are put back".to_string(),
-        ),
-        (true, _) => check(
-            CheckId::Networkd,
-            State::Warning,
-            format!("systemd-networkd deletes vpnfix's rules when it starts ({said})"),
-        )
-        .advice("`vpnfix persist`, or ManageForeignRoutingPolicyRules=no in a drop-in of networkd.conf"),
-    })
+    let comparison = facts.measured.machine.persistence.as_ref()?.as_ref().ok()?;
+    if let Some(note) = persist::notes(comparison).into_iter().find(|note| note.id == NoteId::DroppedByNetworkd) {
+        return Some(
+            check(CheckId::Networkd, State::Warning, note.text)
+                .advice("`vpnfix persist`, or ManageForeignRoutingPolicyRules=no in a drop-in of networkd.conf"),
+        );
+    }
+    let stand = own_rules(facts).next().is_some();
+    stand.then(|| check(CheckId::Networkd, State::Ok, "systemd-networkd takes none of vpnfix's rules away"))
 }

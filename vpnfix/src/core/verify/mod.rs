@@ -15,8 +15,8 @@ mod traffic;
 
 pub use check::{Area, Check, CheckId, State};
 pub use facts::{
-    Bgp, BgpState, Counters, Echoes, Facts, IkeAssociation, Known, Machine, Measured, Neighbour, Networkd, NotKnown,
-    OuterPath, PathMtu, Port, Reach, Sample, Switches, TcpSocket, TcpState,
+    Bgp, BgpState, Counters, Echoes, Facts, IkeAssociation, Known, Machine, Measured, Neighbour, NotKnown, OuterPath,
+    PathMtu, Port, Reach, Sample, Switches, TcpSocket, TcpState,
 };
 
 use schemars::JsonSchema;

@@ -5,6 +5,8 @@ pub(crate) mod vpn;
 use super::*;
 use crate::core::fixture::{ENS5, LAN, VTI1, address, route, via};
 use crate::core::model::{Family, LinkKind, Mark, Rule, TABLE_MAIN};
+use crate::core::own_file::Backend;
+use crate::core::persist::Comparison;
 use crate::core::report::Outcome;
 use crate::core::report::verify::VpnVerdict;
 use vpn::{HERE, PEERS, VTI2, Vpn, ip};
@@ -451,14 +453,17 @@ fn sockets_tell_of_bgp_where_no_daemon_does() {
 fn the_repair_is_told_to_be_lost_at_a_reboot() {
     let mut vpn = Vpn::healthy();
     vpn.snapshot.rules.insert(1, Rule { protocol: 118, ..Rule::lookup(Family::V4, 219, TABLE_MAIN) });
-    vpn.measured.machine.networkd = Some(Networkd { deletes_foreign_rules: true, said_by: None });
+    let rule = vpn.snapshot.rules[1].clone();
+    let comparison = Comparison { not_persisted: vec![rule.clone()], endangered: vec![rule], ..Comparison::default() };
+    vpn.measured.machine.persistence = Some(Ok(comparison));
     let warned = |vpn: &Vpn| -> Vec<CheckId> {
         let report = vpn.report();
         assert_eq!(report.outcome, Outcome::Ok);
         report.checks.iter().filter(|check| check.state == State::Warning).map(|check| check.id).collect()
     };
     assert_eq!(warned(&vpn), [CheckId::FixPersisted, CheckId::Networkd]);
-    vpn.measured.machine.persisted_by = vec!["/etc/systemd/system/vpnfix.service".into()];
+    vpn.measured.machine.persistence =
+        Some(Ok(Comparison { backend: Some(Backend::Systemd), ..Comparison::default() }));
     assert_eq!(warned(&vpn), []);
 }
 
