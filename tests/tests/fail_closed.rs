@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use vpnfix_tests::capture::Capture;
 use vpnfix_tests::need_root;
 use vpnfix_tests::scene::{INSIDE1, PEER1, REMOTE_HOST, Scene, WRONG_DEVICE};
 use vpnfix_tests::traffic;
@@ -20,6 +21,7 @@ fn send(scene: &Scene, to: Ipv4Addr) -> std::io::Result<usize> {
 #[track_caller]
 fn is_closed(scene: &Scene, to: Ipv4Addr) {
     let before = scene.sent(WRONG_DEVICE);
+    let capture = Capture::start(&scene.gw(), WRONG_DEVICE, &format!("dst host {to}"));
     for _ in 0..20 {
         let error = send(scene, to).expect_err("it is sent");
         assert_eq!(error.kind(), ErrorKind::NetworkUnreachable, "{to}: {error}");
@@ -28,6 +30,7 @@ fn is_closed(scene: &Scene, to: Ipv4Addr) {
     let error = traffic::inside(&scene.gw(), connect).expect_err("it is connected");
     assert_eq!(error.kind(), ErrorKind::NetworkUnreachable, "{to}: {error}");
     assert_eq!(scene.sent(WRONG_DEVICE), before, "packets for {to} left by {WRONG_DEVICE}");
+    assert_eq!(capture.count(), 0, "tcpdump saw packets for {to} on {WRONG_DEVICE}");
 }
 
 #[track_caller]
@@ -49,6 +52,10 @@ fn a_tunnel_that_goes_down_leaks_nothing() {
         // A wider route of main elsewhere would be a leak, too.
         scene.ip(&["route add 10.76.0.0/15 via 10.9.0.1 dev eth0"]);
         let rules = scene.rules();
+        // That the capture sees what leaks, the hijack shows.
+        let leak = Capture::start(&scene.gw(), WRONG_DEVICE, &format!("dst host {PEER1}"));
+        send(&scene, PEER1).expect("it is refused");
+        assert_eq!(leak.count(), 1, "the hijacked datagram");
         scene.vpnfix(&["fix", "--fail-closed", "--strategy", strategy]).ends(0);
         goes_by_the_tunnel(&scene, PEER1);
         goes_by_the_tunnel(&scene, REMOTE_HOST);
