@@ -149,7 +149,7 @@ fn the_cure_is_planned_written_checked_and_taken_back() {
 
     let undone = gateway.vpnfix(&["undo", "--format", "json"]).ends(0).json();
     assert_eq!(undone["files"][0], "/etc/strongswan.d/zz-vpnfix.conf", "{undone:#}");
-    assert!(undone["notes"][0].as_str().is_some_and(|note| note.contains("restarted")), "{undone:#}");
+    assert!(undone["notes"][0]["text"].as_str().is_some_and(|note| note.contains("restarted")), "{undone:#}");
     assert_eq!((gateway.tree(), gateway.scene.rules()), (tree, rules));
     assert!(!gateway.state().exists());
 }

@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 use vpnfix_tests::command::{binary, prepared};
 use vpnfix_tests::need_root;
-use vpnfix_tests::scene::{PEER1, Scene};
+use vpnfix_tests::scene::{PEER1, PEER2, Scene};
 use vpnfix_tests::syscalls::{self, Call, Fate, RTM_DELRULE, RTM_NEWRULE, Traced};
 
 const FIX: [&str; 6] = ["fix", "--strategy", "inside", "--no-probe", "--wait", "1ms"];
@@ -36,6 +36,15 @@ fn a_rule_that_cannot_be_added_takes_the_others_back() {
     for which in [0, 1] {
         for fate in fates() {
             let failed = traced(&scene, &FIX, nth(RTM_NEWRULE, which, fate)).run;
+            if matches!(fate, Fate::Unanswered(Errno::ENOBUFS)) {
+                // Word of lost messages came before the answer, which is read after it: nothing failed, nothing is half.
+                assert_eq!(failed.status, Some(3), "{which} {fate:?}: {failed}");
+                assert_eq!(scene.device_for(PEER1), "Tunnel1", "{which} {fate:?}: {failed}");
+                assert_eq!(scene.device_for(PEER2), "Tunnel2", "{which} {fate:?}: {failed}");
+                scene.vpnfix(&["undo"]).ends(0);
+                assert_eq!((scene.rules(), scene.routes()), before, "{which} {fate:?}: {failed}");
+                continue;
+            }
             // The first rule's answer is lost when the rule stands: that is a change, and it is taken back.
             let changed = which == 1 || matches!(fate, Fate::Unanswered(_));
             assert_eq!(failed.status, Some(if changed { 5 } else { 4 }), "{which} {fate:?}: {failed}");

@@ -1,9 +1,8 @@
 //! Adding and deleting single rules, over the crate `rtnetlink`.
 //!
 //! Each change has a connection of its own and a time after which it is given up. The crate waits for an acknowledgement for
-//! ever, never reads again from a socket that once told of lost messages (`ENOBUFS`), and takes the end of its connection
-//! for success; but an answer that does not come must end the request, because the rules that stand before it are to be
-//! taken back.
+//! ever, be it lost (`ENOBUFS`) or not, and takes the end of its connection for success; but an answer that does not come
+//! must end the request, because the rules that were added before are to be taken back.
 
 use std::future::Future;
 use std::io;
