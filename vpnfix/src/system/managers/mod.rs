@@ -36,11 +36,17 @@ pub fn glance(links: &[Link]) -> Managers {
     Managers { networkd: networkd(links), ..Managers::default() }
 }
 
-/// Is the calling thread in the network namespace of the host's first process? `None` if that cannot be told.
+/// Is the calling thread in the network namespace of the host's first process? `None` if that cannot be told: reading
+/// another process's takes the right to trace it (proc(5)).
 #[must_use]
 pub fn in_own_namespace() -> Option<bool> {
     let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
-    Some(namespace("thread-self")? == namespace("1")?)
+    let here = namespace("thread-self")?;
+    match namespace("1") {
+        Some(hosts) => Some(here == hosts),
+        // One that was asked for by `--netns`, and is not what vpnfix was started in, is taken for another.
+        None => (here != namespace("self")?).then_some(false),
+    }
 }
 
 fn release() -> Release {
