@@ -1,4 +1,4 @@
-//! The whole VPN as a list of checks. What was read comes in as [`Facts`]; each area makes its checks; [`order`] sorts
+//! The whole VPN as a list of checks. What was read comes in as [`Facts`]; each area makes its checks; `order` sorts
 //! them by what causes what.
 
 mod bgp;
