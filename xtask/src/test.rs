@@ -21,7 +21,7 @@ pub struct Args {
     /// Kernels to boot; all of them unless told
     #[arg(long, num_args = 1.., value_name = "SERIES")]
     kernel: Vec<Series>,
-    /// In virtual machines, play all scenes on 6.1 alone; on the others load, attach, trace and fix
+    /// In virtual machines, play the scenes that hang on the kernel on 6.1 alone; on the others load, attach, trace, fix
     #[arg(long)]
     brief: bool,
     /// In namespaces, compare the routing engine with the kernel in 20,000 random cases instead of a few hundred (minutes)

@@ -38,7 +38,7 @@ const SYSTEM: &str = "vm systemd";
 const MACHINES_AT_ONCE: usize = 2;
 
 /// Boots each kernel (all of them if none is named), runs the jobs there, and gives one line for each. A brief run plays
-/// all scenes on one kernel, and on the others what loads, attaches, traces and repairs.
+/// on one kernel all scenes that hang on the kernel, and on the others what loads, attaches, traces and repairs.
 ///
 /// # Errors
 /// Fails if the tests cannot be built or the wait is interrupted; what goes wrong with one kernel is that kernel's line.
@@ -146,9 +146,13 @@ fn interruption() -> Result<Arc<AtomicBool>> {
     Ok(interrupted)
 }
 
-/// In a brief run all scenes are played on one kernel only.
+/// In a brief run all scenes are played on one kernel only, and those that hang on no kernel in no machine.
 fn extent(series: Series, brief: bool) -> Extent {
-    if brief && series != Series::THOROUGH { Extent::Brief } else { Extent::All }
+    match (brief, series) {
+        (false, _) => Extent::All,
+        (true, Series::THOROUGH) => Extent::Thorough,
+        (true, _) => Extent::Brief,
+    }
 }
 
 fn take<T>(waiting: &Mutex<Vec<T>>) -> Option<T> {
