@@ -30,7 +30,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// What a machine may need beside its jobs: to boot and to power off.
 const SPARE: Duration = Duration::from_secs(180);
 /// After this even a machine whose jobs all keep within their limits is ended.
-const MACHINE_LIMIT: Duration = Duration::from_secs(30 * 60);
+const MACHINE_LIMIT: Duration = Duration::from_secs(45 * 60);
 const POLL: Duration = Duration::from_millis(200);
 /// So much of a failed job's output, or of the console, is shown; the files keep all.
 const SHOWN_LINES: usize = 120;

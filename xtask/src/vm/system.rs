@@ -64,9 +64,21 @@ pub fn provide() -> Result<PathBuf> {
     Ok(root)
 }
 
-/// What plays `vpnfix persist` in it.
+/// What plays `vpnfix persist` and the cure in it.
 pub fn job(root: &Path, vpnfix: &str) -> Job {
-    let script = workspace::root().join("tests/systemd/run.sh");
-    let words = [script.to_string_lossy(), root.to_string_lossy(), vpnfix.into()].map(String::from);
+    let words = [script().to_string_lossy(), root.to_string_lossy(), vpnfix.into()].map(String::from);
     Job::new("systemd", LIMIT, words)
+}
+
+/// Plays them in it on this host's own kernel.
+///
+/// # Errors
+/// The system cannot be made, or a step of the play went otherwise than it should.
+pub fn play(vpnfix: &str) -> Result<String> {
+    process::run(process::command(script()).arg(provide()?).arg(vpnfix))?;
+    Ok("the managers and strongSwan of a Debian system".to_owned())
+}
+
+fn script() -> PathBuf {
+    workspace::root().join("tests/systemd/run.sh")
 }
