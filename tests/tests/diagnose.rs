@@ -361,8 +361,9 @@ fn flows_of_a_vrf_are_hijacked_in_their_own_way() {
     for prefix in [INSIDE1, REMOTE] {
         let found = finding(&report, "hijacked-from-vrf", prefix);
         assert_eq!((&found["expected"]["table"], &found["actual"]["table"]), (&10.into(), &220.into()), "{found:#}");
-        let left = &cause_of(&report, found)["cured_by"];
-        assert_eq!(left["steps"], serde_json::json!([]), "{report:#}");
+        let cured = &cause_of(&report, found)["cured_by"];
+        let step = "ip rule add priority 219 from all l3mdev protocol 118";
+        assert_eq!(cured["steps"], serde_json::json!([step]), "{report:#}");
     }
     finding(&report, "hijacked-by-rule", INSIDE2);
 }
