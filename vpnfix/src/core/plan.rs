@@ -239,18 +239,22 @@ pub fn plan_as(situation: Situation<'_>, wanted: Wanted) -> Result<Plan, PlanErr
     for family in Family::ALL {
         let main: Vec<&Rule> = of_main.iter().filter(|rule| rule.family == family).collect();
         let vrfs: Vec<&Rule> = of_vrfs.iter().filter(|rule| rule.family == family).collect();
+        planner.vrfs(family, &vrfs)?;
         match wanted.strategy {
             Strategy::Vrf => {}
             _ if wanted.fail_closed => planner.close(family, &main)?,
             _ => planner.family(&main)?,
         }
-        planner.vrfs(family, &vrfs)?;
     }
     planner.leave_out_incurable();
     let mut plan = planner.plan;
-    // A wider rule comes before the narrower ones of its priority: after them the kernel takes it for the same
+    // The flows of VRFs find their tables before main, as they do without the hijacker: both may have the same prefix. A
+    // wider rule comes before the narrower ones of its priority: after them the kernel takes it for the same
     // (`rule_exists`, `net/core/fib_rules.c`).
-    plan.steps.sort_by_key(|step| (step.rule.family, step.rule.priority, step.rule.to.is_some()));
+    plan.steps.sort_by_key(|step| {
+        let Rule { family, priority, l3mdev, to, .. } = &step.rule;
+        (*family, *priority, !l3mdev, to.is_some())
+    });
     Ok(plan)
 }
 

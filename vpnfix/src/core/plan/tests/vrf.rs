@@ -76,3 +76,12 @@ fn without_the_kernels_own_rule_nothing_is_guessed() {
     host.rules = healthy_rules();
     assert_eq!(steps(&host, Strategy::Auto), Vec::<String>::new());
 }
+
+#[test]
+fn beside_mains_own_destinations_the_flows_of_vrfs_find_their_table_first() {
+    const VTI2: u32 = 10;
+    let mut host = in_vrf();
+    host.links.push(Link { index: VTI2, name: "vti2".into(), master: None, ..host.links[2].clone() });
+    host.routes.push(route(TABLE_MAIN, "10.30.0.0/16", VTI2));
+    assert_eq!(steps(&host, Strategy::Auto), [L3MDEV, MAIN_FIRST]);
+}
