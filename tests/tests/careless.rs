@@ -24,7 +24,12 @@ const SECOND_INTERFACE: Others = Others {
         "route add default via 10.9.0.1 dev eth0 table 10001",
         "rule add from 10.9.0.99 lookup 10001 priority 10001",
     ],
-    flows: &["10.9.0.77 from 10.9.0.99", "8.8.8.8 from 10.9.0.99"],
+    flows: &[
+        "10.9.0.77 from 10.9.0.99",
+        "8.8.8.8 from 10.9.0.99",
+        "10.77.3.4 from 10.9.0.99",
+        "169.254.163.249 from 10.9.0.99",
+    ],
 };
 
 const VPC_CNI: Others = Others {
@@ -42,7 +47,14 @@ const VPC_CNI: Others = Others {
         "rule add fwmark 0x80/0x80 lookup main priority 1024",
         "rule add from 10.9.0.50 lookup 2 priority 1536",
     ],
-    flows: &["10.9.0.50", "10.9.0.77 mark 0x80", "8.8.8.8 mark 0x80", "8.8.8.8 from 10.9.0.50 iif eni1"],
+    flows: &[
+        "10.9.0.50",
+        "10.9.0.77 mark 0x80",
+        "8.8.8.8 mark 0x80",
+        "8.8.8.8 from 10.9.0.50 iif eni1",
+        "10.77.3.4 from 10.9.0.50 iif eni1",
+        "169.254.88.81 from 10.9.0.50 iif eni1",
+    ],
 };
 
 /// NetBird's rules stand at 105 and 110, Cilium's at 109 to 112, charon-nm's at 210.
@@ -67,18 +79,14 @@ const BETWEEN: Others = Others {
     ],
 };
 
-/// Questions that a host may be asked, in the words of `ip route get`. A rule for a tunnel's destination is for whoever
-/// sends there, so others' marks and sources are not asked about with those.
+/// Questions that a host may be asked, in the words of `ip route get`.
 fn grid(others: &Others) -> Vec<String> {
     let of_tunnels = ["169.254.163.249", "169.254.88.81", "10.77.3.4"];
     let elsewhere = ["10.9.0.1", "10.9.0.77", "8.8.8.8", "169.254.169.254", "198.18.1.2"];
     let sources = ["", " from 10.9.0.10", " from 169.254.163.250"];
     let mut grid: Vec<String> = others.flows.iter().map(|flow| (*flow).to_owned()).collect();
     for source in sources {
-        for destination in of_tunnels {
-            grid.extend(["", " mark 0x80"].map(|mark| format!("{destination}{source}{mark}")));
-        }
-        for destination in elsewhere {
+        for destination in of_tunnels.into_iter().chain(elsewhere) {
             grid.extend(["", " mark 0x80", " mark 0x1bd00"].map(|mark| format!("{destination}{source}{mark}")));
         }
     }

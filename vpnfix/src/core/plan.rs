@@ -18,6 +18,7 @@ use planner::Planner;
 
 mod closing;
 mod main_first;
+mod passing;
 mod places;
 mod planner;
 mod vrf;
@@ -253,7 +254,7 @@ pub fn plan_as(situation: Situation<'_>, wanted: Wanted) -> Result<Plan, PlanErr
     // (`rule_exists`, `net/core/fib_rules.c`).
     plan.steps.sort_by_key(|step| {
         let Rule { family, priority, l3mdev, to, .. } = &step.rule;
-        (*family, *priority, !l3mdev, to.is_some())
+        (*family, *priority, to.is_some(), to.is_none() && !l3mdev)
     });
     Ok(plan)
 }

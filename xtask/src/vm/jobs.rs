@@ -128,6 +128,7 @@ pub fn with_system(job: Job) -> Vec<Job> {
 /// What shows that a machine can play the scenes.
 fn preparation(programs: &Programs) -> Vec<Job> {
     vec![
+        Job::new("program", 60, ["bash", "-c", INTO_MEMORY, "bash", programs.vpnfix.as_str()]),
         Job::new("modules", 180, ["modprobe", "-a"].into_iter().chain(MODULES)),
         Job::new("btf", 20, ["stat", "--format=%n %s bytes", "/sys/kernel/btf/vmlinux"]),
         Job::new("vti", 20, VTI.split(' ')),
@@ -163,6 +164,11 @@ pub fn record(recorder: &str, hosts: &[String]) -> Vec<Job> {
             .with(("VPNFIX_RECORD", &into)),
     ]
 }
+
+/// Puts a copy in the machine's memory in a program's place: each start from the host's file system was seen to take 1.6 s,
+/// from memory 0.13 s.
+const INTO_MEMORY: &str =
+    r#"set -e; mkdir -p /run/in-memory; copy=/run/in-memory/${1##*/}; cp "$1" "$copy"; mount --bind "$copy" "$1""#;
 
 /// A real VTI can be made; addresses of the documentation ranges.
 const VTI: &str = "ip link add dev probe type vti local 192.0.2.1 remote 198.51.100.1 key 42";

@@ -5,8 +5,7 @@
 //! what is to stay closed.
 
 use super::choice::Choice;
-use super::script::script;
-use super::shape::Shape;
+use super::script::{self, script};
 use super::{Arrangement, PersistError, PersistFile};
 use crate::core::model::Rule;
 use crate::core::own_file::Backend;
@@ -16,7 +15,7 @@ const FILE: &str = "/etc/network/if-up.d/vpnfix";
 
 pub(super) fn arrange(rules: &[Rule], choice: Choice) -> Result<Arrangement, PersistError> {
     for rule in rules {
-        Shape::of(rule, Backend::Ifupdown)?;
+        script::check(rule, Backend::Ifupdown)?;
     }
     let Some(interface) = &choice.interface else {
         return Err(PersistError::not_here(Backend::Ifupdown, "has no interface that the rules could come with"));

@@ -32,7 +32,7 @@ impl Shape {
     /// Takes a rule apart.
     ///
     /// # Errors
-    /// It has selectors that no rule of vpnfix's has: what would be written down were another rule.
+    /// It jumps, or has selectors of the rule of others that it leads to: what would be written down were another rule.
     pub(super) fn of(rule: &Rule, backend: Backend) -> Result<Self, PersistError> {
         let does = match rule.action {
             RuleAction::Lookup(_) if rule.l3mdev => Does::Master,
@@ -40,7 +40,8 @@ impl Shape {
             RuleAction::Unreachable => Does::Refuse("unreachable"),
             RuleAction::Prohibit => Does::Refuse("prohibit"),
             RuleAction::Blackhole => Does::Refuse("blackhole"),
-            RuleAction::Goto(_) | RuleAction::Nop | RuleAction::Other(_) => {
+            RuleAction::Goto(_) => return Err(PersistError::inexpressible(backend, rule, "it has no jumps")),
+            RuleAction::Nop | RuleAction::Other(_) => {
                 return Err(PersistError::inexpressible(backend, rule, "vpnfix makes no such rules"));
             }
         };
@@ -54,7 +55,11 @@ impl Shape {
             ..Rule::lookup(rule.family, rule.priority, 0)
         };
         if told != *rule {
-            return Err(PersistError::inexpressible(backend, rule, "vpnfix makes no rules with such selectors"));
+            return Err(PersistError::inexpressible(
+                backend,
+                rule,
+                "its selectors have no words that are sure to be read alike",
+            ));
         }
         let Rule { family, priority, from, to, suppress_prefix_length, .. } = *rule;
         Ok(Self { family, priority, from, to, does, suppress_prefix_length })

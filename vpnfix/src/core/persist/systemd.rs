@@ -5,8 +5,7 @@
 //! let traffic out in the clear. `vpnfix undo` takes them away.
 
 use super::choice::Choice;
-use super::script::{SCRIPT, script};
-use super::shape::Shape;
+use super::script::{self, SCRIPT, script};
 use super::{Arrangement, Invocation, PersistError, PersistFile, heading};
 use crate::core::model::Rule;
 use crate::core::own_file::Backend;
@@ -20,7 +19,7 @@ const WANTED_BY: [&str; 2] = ["multi-user.target", "systemd-networkd.service"];
 
 pub(super) fn arrange(rules: &[Rule], choice: Choice) -> Result<Arrangement, PersistError> {
     for rule in rules {
-        Shape::of(rule, Backend::Systemd)?;
+        script::check(rule, Backend::Systemd)?;
     }
     let mut files = vec![
         PersistFile { path: SCRIPT.into(), text: script(rules, "", "exit $failed"), mode: 0o755 },

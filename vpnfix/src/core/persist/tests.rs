@@ -87,6 +87,24 @@ fn a_vrf_rule_needs_the_setting_for_it() {
 }
 
 #[test]
+fn a_jump_to_a_rule_of_others_is_kept_by_a_script() {
+    let file = "/etc/systemd/network/10-ens5.network";
+    let jump = Rule {
+        action: RuleAction::Goto(10001),
+        iif: Some("eth1".into()),
+        protocol: 118,
+        to: "10.20.0.0/16".parse().ok(),
+        ..Rule::lookup(Family::V4, 219, 0)
+    };
+    let kept = arranged(std::slice::from_ref(&jump), &networkd(Some(256), file), None).unwrap();
+    assert_eq!(kept.backend, Backend::Systemd);
+    let command = "add rule add priority 219 from all to 10.20.0.0/16 iif eth1 goto 10001 protocol 118\n";
+    assert!(kept.files[0].text.contains(command), "{}", kept.files[0].text);
+    let odd = Rule { iif: Some("$(reboot)".into()), ..jump };
+    assert!(arranged(&[odd], &networkd(Some(256), file), None).is_err());
+}
+
+#[test]
 fn netplan_keeps_what_it_can_express_and_networkd_the_rest() {
     let mut managers = networkd(Some(252), "/run/systemd/network/10-netplan-ens5.network");
     let configuration = "network:\n  version: 2\n  ethernets:\n    ens5:\n      dhcp4: true\n";

@@ -145,7 +145,9 @@ impl<'a> Planner<'a> {
         }
         let pair = Pair::of(destination.prefix, place);
         let needed = self.shortest_to_keep_out(destination);
-        let lookup = [pair.lookup.clone()];
+        let passing = self.passing(destination, &pair.lookup);
+        let passed = || passing.iter().map(|passing| passing.rule.clone());
+        let lookup: Vec<Rule> = passed().chain([pair.lookup.clone()]).collect();
         let objection = if is_up { self.objection(destination, &lookup) } else { self.harm(destination, &lookup) };
         if let Some(why) = objection {
             self.plan.left_out.push(LeftOut { prefix: destination.prefix, why });
@@ -155,9 +157,12 @@ impl<'a> Planner<'a> {
             self.stands(&pair.lookup, |rule| pair.looks_up_as(rule, needed)),
             self.stands(&pair.refusal, |rule| pair.refuses_as(rule)),
         );
+        let both: Vec<Rule> = passed().chain([pair.lookup.clone(), pair.refusal.clone()]).collect();
         let names = self.names(destination);
+        if looks_up.is_none() {
+            self.pass(passing, &pair.lookup);
+        }
         self.add_unless(looks_up, pair.lookup.clone(), format!("prefix {} belongs to {names}", destination.prefix));
-        let both = [pair.lookup.clone(), pair.refusal.clone()];
         match self.harm(destination, &both) {
             Some(why) => {
                 let why = format!("it stays open while its tunnel is down: {why}");

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{INSIDE_PRIORITY, PlanError};
-use crate::core::model::{Rule, Snapshot, TABLE_LOCAL};
+use crate::core::model::{Rule, RuleAction, Snapshot, TABLE_LOCAL};
 use crate::core::owner::VPNFIX_PROTOCOL;
 
 /// Where rules can stand before a hijacker.
@@ -101,10 +101,15 @@ impl<'a> Places<'a> {
         rules.find(|rule| rule.table() == Some(TABLE_LOCAL)).map_or(0, |rule| rule.priority)
     }
 
-    /// A rule at this priority beside which ours cannot stand.
+    /// A rule at this priority beside which ours cannot stand, or one that would jump to ours.
     fn taken(self, priority: u32, in_the_way: &impl Fn(&Rule) -> bool) -> Option<&'a Rule> {
-        let mut there = self.snapshot.rules_of(self.hijacker.family).filter(|rule| rule.priority == priority);
-        there.find(|rule| in_the_way(rule) && !(is_foreign(rule) && self.effects.contains(&rule.effect())))
+        let stands_there = |rule: &&Rule| {
+            rule.priority == priority
+                && in_the_way(rule)
+                && !(is_foreign(rule) && self.effects.contains(&rule.effect()))
+        };
+        let jumps_there = |rule: &&Rule| is_foreign(rule) && rule.action == RuleAction::Goto(priority);
+        self.snapshot.rules_of(self.hijacker.family).find(|rule| stands_there(rule) || jumps_there(rule))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
+use super::passing::Passing;
 use super::places::Places;
 use super::{
     LeftOut, Plan, PlanError, Situation, Step, Strategy, Wanted, inside_rule, is_curable, main_first, prefix_rule,
@@ -183,12 +184,29 @@ impl<'a> Planner<'a> {
 
     /// Adds a rule for one destination, unless it would draw a control target into a tunnel.
     pub(super) fn place(&mut self, (index, destination): Target<'_>, rule: Rule, what: &str) {
-        if let Some(why) = self.objection(destination, std::slice::from_ref(&rule)) {
+        let passing = self.passing(destination, &rule);
+        let rules: Vec<Rule> = passing.iter().map(|passing| &passing.rule).chain([&rule]).cloned().collect();
+        if let Some(why) = self.objection(destination, &rules) {
             self.plan.left_out.push(LeftOut { prefix: destination.prefix, why });
             return;
         }
+        self.pass(passing, &rule);
         self.add(rule, format!("{what} {} belongs to {}", destination.prefix, self.names(destination)));
         self.repairs(index);
+    }
+
+    /// Adds what goes before a rule of ours, unless that stands already: then it would come too late.
+    pub(super) fn pass(&mut self, passing: Vec<Passing<'_>>, ours: &Rule) {
+        let comes_too_late = self.standing_before(ours).is_some();
+        for Passing { rule, theirs } in passing {
+            if !comes_too_late || self.standing_before(&rule).is_some() {
+                self.add(rule, format!("what `{theirs}` is for goes on to it"));
+            }
+        }
+    }
+
+    pub(super) fn is_hijacker(&self, rule: &Rule) -> bool {
+        self.hijackers.contains(rule)
     }
 
     /// The devices that a destination belongs to, by name.
@@ -225,9 +243,14 @@ impl<'a> Planner<'a> {
 
     /// Adds a step, unless a rule of the same effect stands where the step's would, or anywhere before the hijacker.
     pub(super) fn add(&mut self, rule: Rule, why: String) {
-        let same = self.standing.get(&rule.effect()).map_or(&[][..], Vec::as_slice);
-        let existing = same.iter().find(|other| other.priority <= rule.priority).copied();
+        let existing = self.standing_before(&rule);
         self.add_unless(existing, rule, why);
+    }
+
+    /// A rule of the host that does the same no later.
+    fn standing_before(&self, rule: &Rule) -> Option<&'a Rule> {
+        let same = self.standing.get(&rule.effect()).map_or(&[][..], Vec::as_slice);
+        same.iter().find(|other| other.priority <= rule.priority).copied()
     }
 
     /// Adds a step, unless this rule does it already.

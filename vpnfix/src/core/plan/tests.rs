@@ -11,6 +11,7 @@ use crate::core::proof::Proof;
 use crate::core::tunnel::tunnels;
 
 mod closing;
+mod passing;
 mod vrf;
 
 fn planned(snapshot: &Snapshot, strategy: Strategy, priority: Option<u32>) -> Result<Plan, PlanError> {
@@ -28,6 +29,15 @@ fn planned_beside(
 }
 
 fn planned_as(snapshot: &Snapshot, neighbours: &Neighbours, wanted: Wanted) -> Result<Plan, PlanError> {
+    planned_against(snapshot, neighbours, wanted).map(|(plan, _)| plan)
+}
+
+/// The same with the rules that hijack.
+fn planned_against(
+    snapshot: &Snapshot,
+    neighbours: &Neighbours,
+    wanted: Wanted,
+) -> Result<(Plan, Vec<Rule>), PlanError> {
     let tunnels = tunnels(snapshot, &[]).expect("no device is named");
     let fib = Fib::new(snapshot);
     let destinations = destinations(&fib, &tunnels);
@@ -44,7 +54,7 @@ fn planned_as(snapshot: &Snapshot, neighbours: &Neighbours, wanted: Wanted) -> R
         findings: &findings,
         controls: &controls,
     };
-    plan_as(situation, wanted)
+    plan_as(situation, wanted).map(|plan| (plan, hijackers))
 }
 
 fn commands(plan: &Plan) -> Vec<String> {
@@ -115,7 +125,10 @@ fn auto_overtakes_no_rule_of_a_second_interface() {
         "leave by vti1 (rule 219",
         "leave by lan0 (rule 10001, route default of table 300)",
     ];
-    does_without(&host, &[INSIDE, LEARNED], &said);
+    let passing =
+        |to: &str, at: u32| format!("ip rule add priority {at} from 192.168.12.99 to {to} goto 10001 protocol 118");
+    let passing = [passing("169.254.55.52/30", 100), passing("10.20.0.0/16", 219)];
+    does_without(&host, &[&passing[0], INSIDE, &passing[1], LEARNED], &said);
 }
 
 #[test]
@@ -123,7 +136,8 @@ fn rules_before_ours_are_not_overtaken() {
     let mut host = gateway();
     second_interface(&mut host, 150);
     let plan = planned(&host, Strategy::Auto, None).expect("a plan");
-    assert_eq!(commands(&plan), [INSIDE, MAIN_FIRST]);
+    let passing = "ip rule add priority 100 from 192.168.12.99 to 169.254.55.52/30 goto 150 protocol 118";
+    assert_eq!(commands(&plan), [passing, INSIDE, MAIN_FIRST]);
     assert!(matches!(plan.main_first[0].proof, Proof::Proven { lasting: true, .. }), "{:?}", plan.main_first);
 }
 
@@ -178,10 +192,10 @@ fn auto_leaves_the_flows_of_a_vrf_alone() {
     host.rules.push(Rule { l3mdev: true, protocol: 2, ..Rule::lookup(Family::V4, 1000, 0) });
     host.rules.sort_by_key(|rule| rule.priority);
     host.routes.push(route(500, "10.20.0.0/16", 10));
-    // A rule for the learned prefix would draw the VRF's flows to it into the tunnel, too.
-    does_without(&host, &[INSIDE], &["that comes in by red", "to 10.20.0.0", "vti1", "table 500"]);
-    let plan = planned(&host, Strategy::Auto, None).expect("a plan");
-    assert!(plan.left_out.iter().any(|left| left.why.contains("traffic of VRF red")), "{plan:?}");
+    // The VRF has a route of its own for the learned prefix, and none for the inside one.
+    let passing = "ip rule add priority 219 from all to 10.20.0.0/16 l3mdev protocol 118";
+    let said = ["that comes in by red", "to 10.20.0.0", "vti1", "table 500"];
+    does_without(&host, &[INSIDE, passing, LEARNED], &said);
 }
 
 #[test]

@@ -252,6 +252,6 @@ fn same(one: &End<'_>, other: &End<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod properties;
+pub(in crate::core) mod properties;
 #[cfg(test)]
 mod tests;

@@ -153,7 +153,7 @@ fn any_route(family: Family) -> impl Strategy<Value = Route> {
     )
 }
 
-fn host(family: Family) -> impl Strategy<Value = Snapshot> {
+pub(in crate::core) fn host(family: Family) -> impl Strategy<Value = Snapshot> {
     let hijacker = prop_oneof![
         3 => Just(Rule::lookup(family, HIJACKED, HIJACKED)),
         1 => rule(family).prop_map(|rule| Rule { priority: 220, action: RuleAction::Lookup(HIJACKED), l3mdev: false, ..rule }),
@@ -184,7 +184,7 @@ fn host(family: Family) -> impl Strategy<Value = Snapshot> {
 }
 
 /// Numbers that look random (splitmix64): proptest's own would take longer than all the rest.
-struct Dice(u64);
+pub(in crate::core) struct Dice(pub(in crate::core) u64);
 
 impl Dice {
     fn below(&mut self, limit: u32) -> u32 {
@@ -199,7 +199,7 @@ impl Dice {
         u8::try_from(self.below(limit)).expect("below a small limit")
     }
 
-    fn flow(&mut self, family: Family) -> Flow {
+    pub(in crate::core) fn flow(&mut self, family: Family) -> Flow {
         let (iif, oif) = match self.below(6) {
             0..3 => (1, None),
             3..5 => (1, Some(1 + self.below(6))),
