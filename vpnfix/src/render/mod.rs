@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod explain;
 pub mod fix;
 pub mod persist;
+pub mod story;
 pub mod trace;
 pub mod verify;
 
@@ -92,6 +93,17 @@ fn table_name(table: u32) -> String {
     match table {
         crate::core::owner::STRONGSWAN_TABLE => "220 (the number is strongSwan's default)".into(),
         _ => crate::core::model::rule::table_word(table),
+    }
+}
+
+/// The same in a few words, for columns: `220 (strongSwan)`.
+fn short_table_name(table: u32) -> String {
+    match table {
+        crate::core::owner::STRONGSWAN_TABLE => "220 (strongSwan)".into(),
+        crate::core::model::TABLE_MAIN => "254 (main)".into(),
+        crate::core::model::TABLE_LOCAL => "255 (local)".into(),
+        crate::core::model::TABLE_DEFAULT => "253 (default)".into(),
+        number => number.to_string(),
     }
 }
 
