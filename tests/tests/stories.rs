@@ -26,7 +26,8 @@ fn drops(story: &Value) -> Vec<(String, String, u64, bool)> {
 /// One of the namespace's own counters (`/proc/net/netstat`, `/proc/net/snmp`), as nstat names it.
 fn counter(namespace: &str, group: &str, name: &str) -> u64 {
     let text = traffic::inside(namespace, || {
-        ["netstat", "snmp"].map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("no counters"))
+        ["netstat", "snmp"]
+            .map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("no counters"))
     });
     let text = text.concat();
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -72,7 +73,11 @@ fn a_healthy_ping_is_told_to_be_answered_by_its_tunnel() {
     let scene = Scene::healthy();
     let peer = PEER1.to_string();
     let told = scene.vpnfix(&["trace", "--", "ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", &peer]).ends(0);
-    for words in ["answered    2 packets, 168 bytes, by Tunnel1", "left by     Tunnel1: 2 packets, 168 bytes", "ended with status 0"] {
+    for words in [
+        "answered    2 packets, 168 bytes, by Tunnel1",
+        "left by     Tunnel1: 2 packets, 168 bytes",
+        "ended with status 0",
+    ] {
         assert!(told.stdout.contains(words), "{words:?} is not told\n{told}");
     }
     assert!(!told.stdout.contains("MISROUTED"), "{told}");
@@ -116,7 +121,8 @@ fn strict_source_validation_is_named_as_what_drops_the_answers() {
         assert!(reason == "IP_RPFILTER" || function.starts_with("ip_"), "{story:#}");
     }
     assert!(dropped.iter().all(|(_, function, ..)| function != "none"), "{story:#}");
-    let purposes: Vec<&Value> = story["lookups"].as_array().expect("no lookups").iter().map(|l| &l["purpose"]).collect();
+    let purposes: Vec<&Value> =
+        story["lookups"].as_array().expect("no lookups").iter().map(|l| &l["purpose"]).collect();
     assert!(purposes.iter().any(|purpose| **purpose == "source_validation"), "{story:#}");
 }
 

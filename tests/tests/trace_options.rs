@@ -87,8 +87,7 @@ fn every_namespace_is_named_and_only_the_own_one_judged() {
     // The shell stops itself as soon as it runs, which is after everything is attached; ip has become vpnfix by then.
     let shell = wait::until("the command", || {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?.filter_map(Result::ok);
-        let listed: String =
-            tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect();
+        let listed: String = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect();
         let shell: i32 = listed.split_whitespace().next()?.parse().ok()?;
         let status = fs::read_to_string(format!("/proc/{shell}/stat")).ok()?;
         status.contains(") T ").then_some(shell)
@@ -125,9 +124,7 @@ fn lines_go_to_files_that_begin_anew() {
     let words = ["trace", "--format", "json", "--out", out, "--rotate-size", "8K", "--rotate-count", "2"];
     let child = scene.start_vpnfix(&[&words, ["--ready-file", ready_word].as_slice()].concat());
     let pid = child.id();
-    wait::until("the ready file", || {
-        fs::read_to_string(&ready).ok().filter(|text| text.trim() == pid.to_string())
-    });
+    wait::until("the ready file", || fs::read_to_string(&ready).ok().filter(|text| text.trim() == pid.to_string()));
     for port in 0..30 {
         traffic::blast(&scene.gw(), if port % 2 == 0 { PEER1 } else { PEER2 }, 3);
     }

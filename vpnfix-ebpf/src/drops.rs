@@ -47,7 +47,11 @@ pub fn dropped(ctx: &BtfTracePointContext) {
             ETH_P_IP => packet4::<{ BOTH }>(header),
             ETH_P_IPV6 => packet6::<{ BOTH }>(header),
             // Without a route there is no header yet (`__ip_queue_xmit`): the socket knows where to.
-            _ if device.is_null() => of_socket(socket),
+            _ if device.is_null() => {
+                // Read anew: the verifier has forgotten that it was tested, and the compiler would drop a second test.
+                let socket: *const u8 = load(skb, &SKB_SK);
+                if socket.is_null() { None } else { of_socket(socket) }
+            }
             _ => None,
         };
         let Some(Parsed { flow, watch, flags, from_watched }) = parsed else { return };

@@ -10,8 +10,7 @@ use vpnfix_common::{Sighting, counter, flag, hook};
 use crate::{
     filter::watched4,
     flow::{is_asked_for, sighting4},
-    flows,
-    lookup,
+    flows, lookup,
     maps::{WALK4, bump},
     offsets::{
         FIB_RESULT_NHC, FIB_RESULT_PREFIXLEN, FIB_RESULT_TABLE, FIB_TABLE_ID, FLOWI4_DADDR, NET_DEVICE_IFINDEX,

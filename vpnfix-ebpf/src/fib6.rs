@@ -7,8 +7,7 @@ use crate::{
     fib4::{is_other_netns, read_nexthop},
     filter::watched6,
     flow::{is_asked_for, sighting6},
-    flows,
-    lookup,
+    flows, lookup,
     maps::{WALK6, bump},
     offsets::{
         FIB6_RESULT_F6I, FIB6_RESULT_NH, FIB6_RESULT_TYPE, FIB6_TABLE_ID, FLOWI6_DADDR, NET_IPV6_CUSTOM_RULES,

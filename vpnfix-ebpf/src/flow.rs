@@ -4,8 +4,8 @@ use vpnfix_common::{FlowAddresses, LookupKey, NETNS_UNKNOWN, Sighting, flag, loo
 
 use crate::offsets::{
     FLOWI4_DPORT, FLOWI4_SADDR, FLOWI4_SPORT, FLOWI6_DPORT, FLOWI6_SADDR, FLOWI6_SPORT, FLOWIC_IIF, FLOWIC_MARK,
-    FLOWIC_OIF, FLOWIC_PROTO, FLOWIC_TOS, FLOWIC_UID, ONLY_PORT, ONLY_PROTOCOL,
-    PROBE_THREAD, address4, load, load_address6, load_if_there,
+    FLOWIC_OIF, FLOWIC_PROTO, FLOWIC_TOS, FLOWIC_UID, ONLY_PORT, ONLY_PROTOCOL, PROBE_THREAD, address4, load,
+    load_address6, load_if_there,
 };
 
 /// ICMP.

@@ -14,8 +14,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use vpnfix_common::{
-    BITMAP_WORDS, DESTINATIONS_MAX, DestinationKey, FLOWS_MAX, FlowKey, LAST_OUTCOMES_MAX, LOOKUP_KEYS_MAX, LastOutcome, LookupKey,
-    OutcomeKey, PACKET_KEYS_MAX, PacketKey, RING_BYTES, Tally, WATCHES_MAX, Walk, counter,
+    BITMAP_WORDS, DESTINATIONS_MAX, DestinationKey, FLOWS_MAX, FlowKey, LAST_OUTCOMES_MAX, LOOKUP_KEYS_MAX,
+    LastOutcome, LookupKey, OutcomeKey, PACKET_KEYS_MAX, PacketKey, RING_BYTES, Tally, WATCHES_MAX, Walk, counter,
 };
 
 /// `EEXIST`, negative as helpers return it.

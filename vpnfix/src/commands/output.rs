@@ -68,7 +68,11 @@ impl Output {
     ///
     /// # Errors
     /// A value that JSON cannot hold.
-    pub fn rendered<T: Serialize>(&self, line: &T, text: impl FnOnce(&T, Palette) -> String) -> Result<String, Failure> {
+    pub fn rendered<T: Serialize>(
+        &self,
+        line: &T,
+        text: impl FnOnce(&T, Palette) -> String,
+    ) -> Result<String, Failure> {
         match self.format {
             Format::Text => Ok(text(line, self.palette)),
             Format::Json => render::line(line).map_err(|error| Failure::of("print a line", &error)),

@@ -8,8 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use vpnfix_common::{ABI_VERSION, NETNS_UNKNOWN, STACK_FRAMES, act, event_kind, flag, hook, lookup_kind, occasion};
 
 use super::observation::{
-    Act, DecodeError, DestinationTotal, DropPlace, FlowEvent, FlowKey, FlowMarks, FlowSeen, Hook, LookupKey, LookupKind, LookupOutcome, LookupSeen,
-    Observation, Occasion, PacketKey, PacketSeen, PreviousOutcome, Tally, Task, TcpSeen, TcpState,
+    Act, DecodeError, DestinationTotal, DropPlace, FlowEvent, FlowKey, FlowMarks, FlowSeen, Hook, LookupKey,
+    LookupKind, LookupOutcome, LookupSeen, Observation, Occasion, PacketKey, PacketSeen, PreviousOutcome, Tally, Task,
+    TcpSeen, TcpState,
 };
 
 /// `EAGAIN` (`include/uapi/asm-generic/errno-base.h`).

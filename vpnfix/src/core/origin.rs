@@ -93,6 +93,7 @@ pub fn purpose<'a>(functions: impl Iterator<Item = &'a str>, by_fields: LookupKi
         match (found, purpose) {
             // Output is asked by many: what stands around it says for what.
             (None | Some(Purpose::Output), purpose) => found = Some(*purpose),
+            (Some(Purpose::Input), Purpose::Input) => {}
             // A route query may ask as if a packet came in.
             (Some(Purpose::Input), Purpose::RouteQuery) => found = Some(Purpose::RouteQuery),
             _ => break,

@@ -5,6 +5,7 @@ pub mod diagnose;
 pub mod doctor;
 pub mod explain;
 pub mod fix;
+pub mod live;
 pub mod persist;
 pub mod story;
 pub mod trace;
@@ -26,6 +27,12 @@ impl Palette {
     #[must_use]
     pub fn new(colored: bool) -> Self {
         Self { colored }
+    }
+
+    /// Are there colours?
+    #[must_use]
+    pub fn is_colored(self) -> bool {
+        self.colored
     }
 
     fn paint(self, style: Style, text: impl Display) -> String {

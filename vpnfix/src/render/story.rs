@@ -142,9 +142,7 @@ fn egress(egress: &StoryEgress, tunnels: &[String], palette: Palette) -> String 
             counted(*packets, "packet")
         ),
         (Some(Encryption::None), _) => palette.bad("; no security association fits it: the kernel drops them"),
-        (None, Standing::Wrong) => {
-            palette.bad(format!("; IN THE CLEAR, they belong to {}", tunnels.join(" and ")))
-        }
+        (None, Standing::Wrong) => palette.bad(format!("; IN THE CLEAR, they belong to {}", tunnels.join(" and "))),
         (None, Standing::Bound) => "; the sender chose the device".into(),
         (None, _) => String::new(),
     };
@@ -160,7 +158,8 @@ fn dropped(drop: &StoryDrop, palette: Palette) -> String {
         },
         None => "no reason given by this kernel".into(),
     };
-    let place = drop.function.as_ref().map_or_else(|| ", in a function that is not known".into(), |f| format!(", in {f}"));
+    let place =
+        drop.function.as_ref().map_or_else(|| ", in a function that is not known".into(), |f| format!(", in {f}"));
     let device = drop.device.as_ref().map_or_else(String::new, |device| format!(", at {device}"));
     palette.bad(format!("{}: {reason}{place}{device}", counted(drop.packets, what)))
 }

@@ -46,7 +46,9 @@ pub(super) fn clock(time: &str) -> &str {
     time.split_once('T').map_or(time, |(_, rest)| rest.trim_end_matches('Z'))
 }
 
-pub(super) fn flow_words(flow: &FlowReport) -> String {
+/// A flow in a few words: `tcp 10.0.0.1:40000 -> 10.0.0.2:179`.
+#[must_use]
+pub fn flow_words(flow: &FlowReport) -> String {
     let end = |address: &str, port: u16| match (port, address.contains(':')) {
         (0, _) => address.to_string(),
         (port, false) => format!("{address}:{port}"),
@@ -166,7 +168,8 @@ fn tcp(line: &TcpLine, palette: Palette) -> String {
 }
 
 /// The names of RFC 9293, as `ss` and `netstat` have them; the last two are Linux's own.
-pub(super) fn tcp_state(state: TcpState) -> &'static str {
+#[must_use]
+pub fn tcp_state(state: TcpState) -> &'static str {
     match state {
         TcpState::Established => "ESTABLISHED",
         TcpState::SynSent => "SYN-SENT",

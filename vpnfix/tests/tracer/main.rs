@@ -18,7 +18,9 @@ use nix::{
 };
 use scene::*;
 use vpnfix::{
-    core::observation::{Act, FlowKey, Hook, LookupKey, LookupKind, LookupOutcome, LookupSeen, Observation, Occasion, TcpState},
+    core::observation::{
+        Act, FlowKey, Hook, LookupKey, LookupKind, LookupOutcome, LookupSeen, Observation, Occasion, TcpState,
+    },
     system::bpf::{self, Request, Tracer},
     system::probe::{Probe, ProbeTarget},
 };
@@ -389,7 +391,8 @@ fn flows_are_told_apart() {
     };
     assert_eq!(count(&|key| key.flow.source_port == port && key.act == Act::Packet(wan)), 3);
     assert_eq!(count(&|key| key.flow.source_port != port && key.act == Act::Packet(wan)), 1);
-    let hit = |key: &FlowKey| matches!(key.act, Act::Lookup { table, hook: Hook::FibTable, .. } if table == WRONG_TABLE);
+    let hit =
+        |key: &FlowKey| matches!(key.act, Act::Lookup { table, hook: Hook::FibTable, .. } if table == WRONG_TABLE);
     assert_eq!(count(&|key| key.flow.source_port == port && hit(key)), 3);
     assert_nothing_lost(&totals);
 }

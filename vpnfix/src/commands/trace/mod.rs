@@ -1,8 +1,10 @@
 //! `vpnfix trace`.
 
 mod command;
+mod screen;
 mod session;
 mod sink;
+mod symbols;
 
 use ipnet::IpNet;
 
@@ -21,6 +23,7 @@ use crate::core::walk::{self, Fib};
 use crate::system::bpf::Request;
 use crate::system::namespace::Target;
 use crate::system::ready_file::ReadyFile;
+use crate::system::terminal;
 use session::Session;
 use sink::Sink;
 
@@ -57,7 +60,9 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
             by_flow: true,
             ..attach::request(&access.netns, every_namespace)
         })?;
-        Session::new(settings, asked, access, host, watches, tracer, sink).run(signals).await
+        let live = asked.is_live(settings);
+        let session = Session::new(settings, asked, access, host, watches, tracer, sink);
+        if live { session.show(signals).await } else { session.run(signals).await }
     })
 }
 
@@ -76,6 +81,13 @@ impl Asked<'_> {
     #[must_use]
     pub fn filter(&self) -> Filter {
         Filter { table: self.args.table, device: self.args.device.clone(), wrong_only: self.args.wrong_only }
+    }
+
+    /// Is there a person at a terminal, who was promised no lines? What a command prints would run into the view.
+    fn is_live(&self, settings: &Settings) -> bool {
+        let TraceArgs { plain, out, ready_file, limit, command, .. } = self.args;
+        let wants_lines = *plain || out.is_some() || ready_file.is_some() || limit.is_some() || !command.is_empty();
+        !wants_lines && !settings.output.is_json() && terminal::is_interactive()
     }
 
     /// The host's destinations as far as they are asked for.

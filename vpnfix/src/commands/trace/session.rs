@@ -1,6 +1,5 @@
 //! A running trace: events in, lines out.
 
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -9,6 +8,7 @@ use tokio::time::MissedTickBehavior;
 use super::Asked;
 use super::command::Running;
 use super::sink::Sink;
+use super::symbols::Reader;
 use crate::commands::assess::{Access, Host};
 use crate::commands::attach;
 use crate::commands::failure::Failure;
@@ -19,13 +19,13 @@ use crate::core::filter::Filter;
 use crate::core::flows::{Associations, Case, Flows};
 use crate::core::live::{self, Others, View, Watch};
 use crate::core::model::SecurityAssociation;
-use crate::core::observation::{Act, LookupKind, Observation};
+use crate::core::observation::{Act, LookupKind, Observation, Totals};
 use crate::core::origin;
 use crate::core::report::trace::{CommandReport, HookReport, SCHEMA, Start, Summary, TraceLine, Watched};
 use crate::core::report::{Outcome, VERSION};
 use crate::core::story::{Teller, WallClock};
 use crate::core::walk::Fib;
-use crate::system::bpf::{HookStatus, Symbols, Tracer};
+use crate::system::bpf::{HookStatus, Tracer};
 use crate::system::ready_file::ReadyFile;
 use crate::system::{host, namespace};
 
@@ -40,19 +40,19 @@ const SURVEY: Duration = Duration::from_secs(5);
 
 /// A running trace.
 pub struct Session<'a> {
-    settings: &'a Settings,
-    asked: Asked<'a>,
+    pub(super) settings: &'a Settings,
+    pub(super) asked: Asked<'a>,
     filter: Filter,
     access: Access,
-    host: Host,
+    pub(super) host: Host,
     watches: Vec<Watch>,
-    tracer: Tracer,
+    pub(super) tracer: Tracer,
     teller: Teller,
     flows: Flows,
     others: Others,
     symbols: Reader,
     associations_before: Vec<SecurityAssociation>,
-    clock: WallClock,
+    pub(super) clock: WallClock,
     sink: Sink,
     refreshed: Instant,
     surveyed: Instant,
@@ -69,33 +69,29 @@ enum End {
     ReaderGone,
 }
 
-/// The kernel's symbols, read by a thread of its own: that takes a moment, which the programs need for attaching anyhow.
-enum Reader {
-    Reads(Option<JoinHandle<Symbols>>),
-    Done(Symbols),
-}
-
-impl Reader {
-    fn start() -> Self {
-        let read = || {
-            Symbols::read().unwrap_or_else(|error| {
-                tracing::debug!("/proc/kallsyms: {error}");
-                Symbols::default()
-            })
-        };
-        Self::Reads(std::thread::Builder::new().name("vpnfix-symbols".into()).spawn(read).ok())
+/// What the live view shows of a session.
+impl<'a> Session<'a> {
+    /// Waits for events. May be cancelled.
+    pub(super) async fn next(&mut self, into: &mut Vec<Observation>) -> Result<(), Failure> {
+        self.tracer.next(into).await.map_err(|error| attach::bpf_failure("read the kernel's events", &error))
     }
 
-    fn get(&mut self) -> &Symbols {
-        if let Self::Reads(thread) = self {
-            let read = thread.take().and_then(|thread| thread.join().ok());
-            *self = Self::Done(read.unwrap_or_default());
-        }
-        static NONE: std::sync::LazyLock<Symbols> = std::sync::LazyLock::new(Symbols::default);
-        match self {
-            Self::Done(symbols) => symbols,
-            Self::Reads(_) => &NONE,
-        }
+    /// Takes an event without telling it as a line.
+    pub(super) fn take(&mut self, observation: &Observation) {
+        self.note(observation);
+        let view = View {
+            snapshot: &self.host.snapshot,
+            watches: &self.watches,
+            knows_outcomes: self.tracer.knows_outcomes(),
+            others: &self.others,
+        };
+        // The verdicts go on; their lines are the screen's.
+        drop(self.teller.tell(&view, &self.host.clues, observation));
+    }
+
+    /// Takes the counts so far.
+    pub(super) fn count(&mut self, totals: &Totals) {
+        self.flows.counted(&totals.flows);
     }
 }
 
@@ -162,7 +158,7 @@ impl<'a> Session<'a> {
         Ok(outcome)
     }
 
-    fn start(&self) -> Start {
+    pub(super) fn start(&self) -> Start {
         let name = |index: &u32| self.host.snapshot.device_name(*index);
         Start {
             schema: SCHEMA.into(),
@@ -310,7 +306,7 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    fn with_case<T>(&mut self, work: impl FnOnce(&mut Flows, &Case<'_>) -> T) -> T {
+    pub(super) fn with_case<T>(&mut self, work: impl FnOnce(&mut Flows, &Case<'_>) -> T) -> T {
         let view = View {
             snapshot: &self.host.snapshot,
             watches: &self.watches,
@@ -333,7 +329,7 @@ impl<'a> Session<'a> {
         work(&mut self.flows, &case)
     }
 
-    fn summary(&mut self, began: Instant, command: Option<CommandReport>) -> Result<Summary, Failure> {
+    pub(super) fn summary(&mut self, began: Instant, command: Option<CommandReport>) -> Result<Summary, Failure> {
         let totals = attach::totals(&self.tracer)?;
         self.flows.counted(&totals.flows);
         let stories = self.with_case(|flows, case| flows.reports(case));
@@ -352,7 +348,7 @@ impl<'a> Session<'a> {
 
     /// Events mean that something may have changed: a hit is judged by the rules that stand now, and by the tunnels and
     /// prefixes there are now.
-    async fn refresh(&mut self) -> Result<(), Failure> {
+    pub(super) async fn refresh(&mut self) -> Result<(), Failure> {
         if self.refreshed.elapsed() < REFRESH {
             return Ok(());
         }
@@ -377,12 +373,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn print(&mut self, line: &TraceLine) -> Result<Printed, Failure> {
+    pub(super) fn print(&mut self, line: &TraceLine) -> Result<Printed, Failure> {
         self.sink.line(line)
     }
 }
 
-fn ticking(period: Duration) -> tokio::time::Interval {
+pub(super) fn ticking(period: Duration) -> tokio::time::Interval {
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval

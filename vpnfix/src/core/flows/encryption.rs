@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn a_vti_uses_the_association_that_its_key_fits() {
         let plain = association(0, "192.168.12.49", "203.0.113.10");
-        let marked = |value, spi| SecurityAssociation { mark: Some(Mark { value, mask: u32::MAX }), spi, ..plain.clone() };
+        let marked =
+            |value, spi| SecurityAssociation { mark: Some(Mark { value, mask: u32::MAX }), spi, ..plain.clone() };
         let Some(Encryption::By { spi, .. }) = of_vti(&[marked(2, 7), marked(1, 8)]) else { panic!("none") };
         assert_eq!(spi, 8);
         assert_eq!(of_vti(&[marked(2, 7)]), Some(Encryption::None));

@@ -10,9 +10,7 @@ mod tell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::observation::{
-    Act, FlowEvent, FlowKey, FlowSeen, LookupKey, LookupOutcome, Tally, Task, TcpSeen, TcpState,
-};
+use super::observation::{Act, FlowEvent, FlowKey, FlowSeen, LookupKey, LookupOutcome, Tally, Task, TcpSeen, TcpState};
 use super::origin::{Context, Purpose};
 
 pub use encryption::Associations;
@@ -31,6 +29,8 @@ pub struct Flows {
     stories: Vec<Story>,
     by_key: HashMap<FlowKey, (usize, usize)>,
     by_destination: HashMap<(u32, IpAddr), Vec<usize>>,
+    /// The same with the source port, 0 while it is not known: many flows to one destination are found at once.
+    by_port: HashMap<(u32, IpAddr, u16), Vec<usize>>,
     untold: u64,
 }
 
@@ -161,15 +161,13 @@ impl Flows {
     }
 
     fn story_of(&mut self, key: &FlowKey) -> Option<usize> {
-        let near = self.by_destination.entry((key.netns, key.flow.destination)).or_default();
-        // The exact flow first: a lookup without ports fits several.
-        let exact = near.iter().copied().find(|index| self.stories.get(*index).is_some_and(|s| s.flow == key.flow));
-        let found = exact.or_else(|| {
-            near.iter().copied().rev().find(|index| self.stories.get(*index).is_some_and(|s| fits(&s.flow, &key.flow)))
-        });
-        if let Some(index) = found {
+        if let Some(index) = self.find(key) {
+            let port_before = self.stories.get(index).map_or(0, |story| story.flow.source_port);
             if let Some(story) = self.stories.get_mut(index) {
                 story.fill_in(&key.flow);
+            }
+            if port_before == 0 && key.flow.source_port != 0 {
+                self.by_port.entry((key.netns, key.flow.destination, key.flow.source_port)).or_default().push(index);
             }
             return Some(index);
         }
@@ -177,7 +175,9 @@ impl Flows {
             self.untold += 1;
             return None;
         }
-        near.push(self.stories.len());
+        let index = self.stories.len();
+        self.by_destination.entry((key.netns, key.flow.destination)).or_default().push(index);
+        self.by_port.entry((key.netns, key.flow.destination, key.flow.source_port)).or_default().push(index);
         self.stories.push(Story {
             netns: key.netns,
             watch: key.watch,
@@ -188,7 +188,21 @@ impl Flows {
             is_new: false,
             told: Vec::new(),
         });
-        Some(self.stories.len() - 1)
+        Some(index)
+    }
+
+    /// The story that a key belongs to: that of exactly its flow first, for a lookup without ports fits several; of those
+    /// that fit, the latest.
+    fn find(&self, key: &FlowKey) -> Option<usize> {
+        let (netns, to, port) = (key.netns, key.flow.destination, key.flow.source_port);
+        let of_port = |port: u16| self.by_port.get(&(netns, to, port)).map_or(&[][..], Vec::as_slice);
+        let everywhere = self.by_destination.get(&(netns, to)).map_or(&[][..], Vec::as_slice);
+        let near = if port == 0 { [everywhere, &[]] } else { [of_port(0), of_port(port)] };
+        let candidates = || near.iter().rev().flat_map(|indices| indices.iter().rev().copied());
+        let flow = |index: usize| self.stories.get(index).map(|story| &story.flow);
+        candidates()
+            .find(|index| flow(*index) == Some(&key.flow))
+            .or_else(|| candidates().find(|index| flow(*index).is_some_and(|flow| fits(flow, &key.flow))))
     }
 }
 

@@ -4,7 +4,7 @@ use super::encryption::{self, Associations};
 use super::{ActSeen, First, Flows, Story};
 use crate::core::explain::steps;
 use crate::core::live::{Standing, View};
-use crate::core::model::Family;
+use crate::core::model::{Family, TABLE_LOCAL, TABLE_MAIN};
 use crate::core::observation::{Act, LookupKind, LookupOutcome};
 use crate::core::origin::{Context, Purpose};
 use crate::core::owner::Clues;
@@ -34,12 +34,20 @@ pub struct Case<'a> {
     pub clock: WallClock,
 }
 
+impl Case<'_> {
+    /// What encrypts what a device takes; none for devices without IPsec, and where that is not known.
+    #[must_use]
+    pub fn encryption(&self, ifindex: u32) -> Option<Encryption> {
+        encryption::of_device(self.view.snapshot, &self.associations, ifindex)
+    }
+}
+
 impl Flows {
     /// Tells a story, with what changed since it was told last. Nothing where it was told before and only counts changed.
     pub fn tell(&mut self, index: usize, case: &Case<'_>, now_ns: u64) -> Option<StoryLine> {
         let story = self.stories.get_mut(index)?;
         story.is_new = false;
-        let report = story.report(index, case);
+        let report = story.report(index, case, true);
         let facts = facts(&report);
         let is_first = story.told.is_empty();
         let changed: Vec<String> =
@@ -48,11 +56,28 @@ impl Flows {
         (is_first || !changed.is_empty()).then(|| StoryLine { time: case.clock.tell(now_ns), changed, story: report })
     }
 
-    /// All stories worth telling as they stand.
+    /// All stories worth telling as they stand, the worst first.
     #[must_use]
     pub fn reports(&self, case: &Case<'_>) -> Vec<StoryReport> {
-        let mut reports: Vec<StoryReport> =
-            self.worth_telling().map(|(index, story)| story.report(index, case)).collect();
+        self.all(case, true)
+    }
+
+    /// The same without the walks, which take most of the time.
+    #[must_use]
+    pub fn outlines(&self, case: &Case<'_>) -> Vec<StoryReport> {
+        self.all(case, false)
+    }
+
+    /// The story of a number, as it stands.
+    #[must_use]
+    pub fn report(&self, flow_id: u32, case: &Case<'_>) -> Option<StoryReport> {
+        let index = usize::try_from(flow_id).ok()?.checked_sub(1)?;
+        self.stories.get(index).map(|story| story.report(index, case, true))
+    }
+
+    fn all(&self, case: &Case<'_>, walks: bool) -> Vec<StoryReport> {
+        let told = self.worth_telling().map(|(index, story)| story.report(index, case, walks));
+        let mut reports: Vec<StoryReport> = told.collect();
         reports.sort_by_key(|report| (report.fate, report.flow_id));
         reports
     }
@@ -95,14 +120,15 @@ fn changes(before: &[(&'static str, String)], now: &[(&'static str, String)]) ->
 }
 
 impl Story {
-    fn report(&self, index: usize, case: &Case<'_>) -> StoryReport {
+    fn report(&self, index: usize, case: &Case<'_>, with_walk: bool) -> StoryReport {
         let view = case.view;
         let watch = view.watches.get(self.watch as usize);
         let asked = self.deciding_lookup(view);
         let is_own = view.is_own(self.netns);
-        let (walk, agrees) = if is_own { self.walk(case, asked) } else { (Vec::new(), None) };
+        let is_walked = is_own && with_walk;
+        let (walk, agrees) = if is_walked { self.walk(case, asked) } else { (Vec::new(), None) };
         let (rule, owner) = match asked.and_then(|act| Some((self.flow_asked(act), act.lookup_key()?))) {
-            Some((flow, key)) if is_own => {
+            Some((flow, key)) if is_walked => {
                 let refused = matches!(key.outcome, LookupOutcome::Refused(_));
                 story::rule_of(case.fib, case.clues, &flow, key.table, refused)
             }
@@ -146,7 +172,10 @@ impl Story {
     }
 
     fn states(&self, clock: WallClock) -> Vec<StoryState> {
-        self.states.iter().map(|(time, old, new)| StoryState { time: clock.tell(*time), old: *old, new: *new }).collect()
+        self.states
+            .iter()
+            .map(|(time, old, new)| StoryState { time: clock.tell(*time), old: *old, new: *new })
+            .collect()
     }
 
     /// The lookup that decided about the packets: no validation of somebody else's, and the outcome of a walk where one is
@@ -195,9 +224,15 @@ impl Story {
         let agrees = key.and_then(|key| match (&walk.end, key.outcome) {
             (End::Undecided { .. }, _) => None,
             (End::Route { table, .. }, LookupOutcome::Hit) => {
-                Some(*table == key.table && key.ifindex.is_none_or(|ifindex| walk.end.leaves_by(ifindex)))
+                // Until a namespace gets its first rule of others, local and main are one table, which answers as main.
+                let merged = !key.custom_rules && (*table, key.table) == (TABLE_LOCAL, TABLE_MAIN);
+                // What is delivered here has no nexthop that could be compared.
+                let by_device = |ifindex| *table == TABLE_LOCAL || walk.end.leaves_by(ifindex);
+                Some((*table == key.table || merged) && key.ifindex.is_none_or(by_device))
             }
-            (End::RefusedByRule(_) | End::RefusedByRoute { .. } | End::NoRoute, LookupOutcome::Refused(_)) => Some(true),
+            (End::RefusedByRule(_) | End::RefusedByRoute { .. } | End::NoRoute, LookupOutcome::Refused(_)) => {
+                Some(true)
+            }
             _ => Some(false),
         });
         let mut steps = steps::steps(case.fib, &policy, &walk, &flow);
@@ -207,7 +242,12 @@ impl Story {
 
     /// Whose flow it is: what happened in a task's own context names it.
     fn sender(&self, view: &View<'_>) -> Sender {
-        let firsts = || self.acts.iter().filter(|act| !is_of_the_kernels_own(act)).filter_map(|act| Some((act, act.first.as_ref()?)));
+        let firsts = || {
+            self.acts
+                .iter()
+                .filter(|act| !is_of_the_kernels_own(act))
+                .filter_map(|act| Some((act, act.first.as_ref()?)))
+        };
         let is_outgoing = |act: &ActSeen| matches!(act.key.act, Act::Lookup { .. } | Act::Packet(_) | Act::Drop(_));
         let came_in = |(act, first): &(&ActSeen, &First)| {
             matches!(act.key.act, Act::Lookup { kind: LookupKind::Input, .. }) && first.iif > LOOPBACK_INDEX
@@ -262,9 +302,7 @@ impl Story {
                     standing: case.view.packet(&key),
                     packets: act.tally.count,
                     bytes: act.tally.bytes,
-                    encryption: own
-                        .then(|| encryption::of_device(case.view.snapshot, &case.associations, ifindex))
-                        .flatten(),
+                    encryption: own.then(|| case.encryption(ifindex)).flatten(),
                 }),
             }
         }
@@ -334,7 +372,9 @@ fn fate(report: &StoryReport) -> Fate {
     if dropped(false) > 0 || (dropped(true) > 0 && dropped(true) >= answers) {
         return Fate::Dropped;
     }
-    if report.egress.is_empty() && report.lookups.iter().any(|lookup| lookup.standing == Standing::Wrong && lookup.errno.is_some()) {
+    if report.egress.is_empty()
+        && report.lookups.iter().any(|lookup| lookup.standing == Standing::Wrong && lookup.errno.is_some())
+    {
         return Fate::Refused;
     }
     match (leaves(Standing::Right), answers) {

@@ -60,8 +60,7 @@ impl Scene {
 
     fn with<T>(&mut self, work: impl FnOnce(&mut Flows, &Case<'_>) -> T) -> T {
         let others = Others::default();
-        let view =
-            View { snapshot: &self.snapshot, watches: &self.watches, knows_outcomes: false, others: &others };
+        let view = View { snapshot: &self.snapshot, watches: &self.watches, knows_outcomes: false, others: &others };
         let case = Case {
             view: &view,
             fib: &Fib::new(&self.snapshot),

@@ -185,7 +185,8 @@ fn attach(loaded: &mut Loaded, status: HookStatus, request: &Request) -> Result<
         known.set(0, 1, 0).map_err(BpfError::map("fill", "OUTCOMES_KNOWN"))?;
     }
     if status.attached && status.program == Program::Drop && loaded.layout.drop_reasons().is_empty() {
-        status.note = Some("this kernel gives no reasons (they came with 5.17): drops are told by their function alone".into());
+        status.note =
+            Some("this kernel gives no reasons (they came with 5.17): drops are told by their function alone".into());
     }
     let tells_own = status.attached && status.program == Program::FibTable && request.query_thread.is_some();
     if tells_own && !loaded.knows_queries {
