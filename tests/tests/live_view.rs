@@ -143,8 +143,8 @@ fn a_thousand_flows_are_shown() {
     need_root!();
     let scene = Scene::hijacked();
     let mut terminal = view(&scene, (80, 24));
-    for _ in 0..1000 {
-        traffic::blast(&scene.gw(), PEER1, 1);
+    for port in 20_000..21_000 {
+        traffic::udp(&scene.gw(), port).send_to(b"vpnfix scene", (PEER1, 9)).expect("it cannot be sent");
     }
     let since = Instant::now();
     let text = terminal.wait_for(" 1000 flows, worst first");

@@ -91,11 +91,16 @@ fn a_story_is_told_again_when_it_changes() {
     let sender = traffic::trickle(&scene.gw(), PEER1);
     let first = trace.wait_for("the story", |line| line["type"] == "story");
     assert_eq!((&first["fate"], &first["changed"]), (&"misrouted".into(), &serde_json::json!([])), "{first:#}");
+    assert_eq!(first["flow_id"], 1);
     scene.ip(&["rule del priority 220"]);
-    let again = trace.wait_for("the story told again", |line| line["type"] == "story");
-    assert_eq!(again["flow_id"], first["flow_id"]);
+    let again = trace.wait_for("the story told again", |line| line["type"] == "story" && line["flow_id"] == 1);
     let changed = again["changed"].to_string();
-    assert!(changed.contains("left by: eth0, Tunnel1 (was eth0)"), "{again:#}");
+    assert!(changed.contains("table 220 to eth0, table 254 to Tunnel1 (was table 220 to eth0)"), "{again:#}");
+    // By the tunnel its datagrams have the tunnel's address: from there on it is another flow.
+    let by_tunnel = |line: &Value| line["type"] == "story" && line["source"] == LOCAL1.to_string();
+    let seen = trace.seen().iter().find(|line| by_tunnel(line)).cloned();
+    let other = seen.unwrap_or_else(|| trace.wait_for("the story of the flow by the tunnel", by_tunnel));
+    assert_eq!((&other["fate"], &other["egress"][0]["device"]), (&"unanswered".into(), &"Tunnel1".into()), "{other:#}");
     drop(sender);
     trace.stop().ends(1);
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossterm::event::{self, Event};
-use crossterm::terminal::{self, EnterAlternateScreen, LeaveAlternateScreen};
+use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{cursor, execute};
 use nix::sys::signal::Signal;
 use ratatui::backend::CrosstermBackend;
@@ -41,7 +41,7 @@ impl Taken {
     /// It cannot be set.
     pub fn take() -> io::Result<Self> {
         restore_on_panic();
-        let mut taken = Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))?, has_it: false };
+        let mut taken = Self { terminal: blank()?, has_it: false };
         taken.again()?;
         Ok(taken)
     }
@@ -53,8 +53,10 @@ impl Taken {
     pub fn again(&mut self) -> io::Result<()> {
         self.has_it = true;
         terminal::enable_raw_mode()?;
-        execute!(io::stdout(), EnterAlternateScreen, cursor::Hide)?;
-        self.terminal.clear()
+        execute!(io::stdout(), EnterAlternateScreen, cursor::Hide, Clear(ClearType::All))?;
+        // Made anew rather than cleared: clearing asks the terminal where its cursor stands, which not every one answers.
+        self.terminal = blank()?;
+        Ok(())
     }
 
     /// Gives it back for a while.
@@ -93,6 +95,11 @@ impl Drop for Taken {
             let _ = restore();
         }
     }
+}
+
+/// A terminal of which nothing is known to be on the screen.
+fn blank() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
+    Terminal::new(CrosstermBackend::new(io::stdout()))
 }
 
 fn restore() -> io::Result<()> {

@@ -181,7 +181,7 @@ impl Session<'_> {
                 received: counters.rx_packets,
                 errors: counters.tx_errors + counters.tx_dropped,
                 association: match encryption {
-                    Some(Encryption::By { spi, packets, .. }) => format!("{spi:#010x}, {packets} packets"),
+                    Some(Encryption::By { spi, packets, .. }) => format!("{spi:#010x} took {packets}"),
                     Some(Encryption::None) => "none".into(),
                     None => "-".into(),
                 },

@@ -40,7 +40,8 @@ pub struct TunnelRow {
     pub received: u64,
     /// Packets that could not be sent, errors and drops.
     pub errors: u64,
-    /// Its security association in words: `0xc1a0…, 12 packets`; `none` or a dash.
+    /// Its security association in words: `0xc1a00001 took 12` packets since the
+    /// trace began; `none` or a dash.
     pub association: String,
 }
 

@@ -9,6 +9,7 @@ use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Table, Table
 use super::board::{Board, packets};
 use super::screen::{Over, Screen};
 use crate::core::report::flow::{Fate, StoryReport};
+use crate::core::report::trace::FlowReport;
 use crate::render::trace::{clock, flow_words};
 use crate::render::{Palette, story};
 
@@ -94,15 +95,15 @@ fn title(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen, ink:
             now.flows.len()
         )),
     ];
+    if screen.paused {
+        spans.push(Span::styled("  PAUSED", ink.color(Color::Yellow).add_modifier(Modifier::BOLD)));
+    }
     for (count, fate) in wrong.into_iter().filter(|(count, _)| *count > 0) {
         spans.push(Span::styled(format!("  {count} {}", fate_word(fate)), ink.fate(fate)));
     }
     spans.push(Span::raw(format!("  {}/s lookups  {}/s packets", rate(board.lookup_rate), rate(board.packet_rate))));
     if now.lost > 0 {
         spans.push(Span::styled(format!("  {} lost", now.lost), ink.color(Color::Yellow)));
-    }
-    if screen.paused {
-        spans.push(Span::styled("  PAUSED", ink.color(Color::Yellow).add_modifier(Modifier::BOLD)));
     }
     frame.render_widget(Paragraph::new(Line::from(spans)), area);
 }
@@ -122,11 +123,11 @@ fn known(frame: &mut Frame<'_>, area: Rect, board: &Board, ink: Ink) {
         let (state, style) = if tunnel.up { ("up", ink.color(Color::Green)) } else { ("DOWN", ink.color(Color::Red)) };
         let errors = if tunnel.errors > 0 { ink.color(Color::Red) } else { Style::new() };
         Line::from(vec![
-            Span::raw(format!("tunnel  {:<15} ", tunnel.name)),
-            Span::styled(format!("{state:<5}"), style),
-            Span::raw(format!(" sent {:<8} received {:<8} ", tunnel.sent, tunnel.received)),
-            Span::styled(format!("errors {:<5}", tunnel.errors), errors),
-            Span::raw(format!("  SA {}", tunnel.association)),
+            Span::raw(format!("tunnel  {:<11} ", tunnel.name)),
+            Span::styled(format!("{state:<4}"), style),
+            Span::raw(format!(" sent {:<7} recv {:<7} ", tunnel.sent, tunnel.received)),
+            Span::styled(format!("err {:<4}", tunnel.errors), errors),
+            Span::raw(format!(" SA {}", tunnel.association)),
         ])
     });
     let sessions = board.now.sessions.iter().map(|session| {
@@ -150,6 +151,16 @@ fn known(frame: &mut Frame<'_>, area: Rect, board: &Board, ink: Ink) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
+/// From this width on a row has both addresses.
+const WIDE: u16 = 100;
+
+/// A flow without its source address: `tcp :40000 -> 10.0.0.2:179`. The story has it.
+fn short_flow(flow: &FlowReport) -> String {
+    let words = flow_words(flow);
+    let source = flow.source.map_or_else(|| "*".to_owned(), |source| source.to_string());
+    words.replacen(&source, if flow.source_port == 0 { "*" } else { "" }, 1)
+}
+
 fn flows(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen, ink: Ink) {
     let rows = screen.rows(board);
     let at = screen.position(&rows);
@@ -158,7 +169,7 @@ fn flows(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen, ink:
         let answers: u64 = flow.answers.iter().map(|answer| answer.packets).sum();
         Row::new(vec![
             Cell::from(Span::styled(fate_word(flow.fate), ink.fate(flow.fate))),
-            Cell::from(flow_words(&flow.flow)),
+            Cell::from(if area.width < WIDE { short_flow(&flow.flow) } else { flow_words(&flow.flow) }),
             Cell::from(devices.join(",")),
             Cell::from(packets(flow).to_string()),
             Cell::from(answers.to_string()),
@@ -168,7 +179,7 @@ fn flows(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen, ink:
     let widths = [
         Constraint::Length(10),
         Constraint::Min(30),
-        Constraint::Length(9),
+        Constraint::Length(10),
         Constraint::Length(7),
         Constraint::Length(7),
         Constraint::Length(5),
@@ -216,7 +227,7 @@ fn wrapped(line: &str, width: usize) -> Vec<String> {
 fn keys(frame: &mut Frame<'_>, area: Rect, screen: &Screen, ink: Ink) {
     let line = match (&screen.over, screen.message.as_str()) {
         (Over::Filter, _) => Line::from(format!("filter: {}_   (Enter keeps it, Esc drops it)", screen.filter)),
-        (_, "") => Line::from("up/down choose  / filter  s sort  p pause  f plan of fix  w write  ? help  q quit"),
+        (_, "") => Line::from("up/down choose  / filter  s sort  p pause  f fix plan  w write  ? help  q quit"),
         (_, message) => Line::from(Span::styled(message.to_owned(), ink.color(Color::Yellow))),
     };
     frame.render_widget(Paragraph::new(line), area);

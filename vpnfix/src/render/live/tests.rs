@@ -56,7 +56,7 @@ fn flow(flow_id: u32, fate: Fate, device: &str, packets: u64) -> StoryReport {
 /// The flow of the incident, whole.
 fn hijacked() -> StoryReport {
     let default = RouteReport {
-        route: "default via 192.168.12.1 dev ens5".into(),
+        route: "default".into(),
         table: 220,
         protocol: "static".into(),
         nexthops: vec![NexthopReport { gateway: "192.168.12.1".parse().ok(), device: Some("ens5".into()) }],
