@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
@@ -55,6 +56,10 @@ impl Terminal {
     /// If there is no terminal, or the command cannot be started.
     pub fn start(mut command: Command, size: (u16, u16)) -> Self {
         let pair = openpty(&winsize(size), None).expect("no terminal");
+        // A program that held the terminal's other end itself would never see it hung up.
+        for end in [&pair.master, &pair.slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a descriptor has flags");
+        }
         let before = tcgetattr(&pair.slave).expect("the terminal has no settings");
         let stdio = || Stdio::from(pair.slave.try_clone().expect("no further descriptor"));
         command.stdin(stdio()).stdout(stdio()).stderr(stdio());
