@@ -177,7 +177,9 @@ impl Screen {
                 self.filter.clear();
                 return;
             }
-            Key::Backspace => drop(self.filter.pop()),
+            Key::Backspace => {
+                self.filter.pop();
+            }
             Key::Character(character) => self.filter.push(character),
             _ => {}
         }
