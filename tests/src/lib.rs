@@ -7,6 +7,7 @@ pub mod capture;
 pub mod command;
 pub mod incident;
 pub mod ip;
+pub mod pty;
 pub mod scene;
 #[cfg(target_arch = "x86_64")]
 pub mod syscalls;

@@ -97,6 +97,11 @@ impl Trace {
         }
     }
 
+    /// The lines read so far.
+    pub fn seen(&self) -> &[Value] {
+        &self.seen
+    }
+
     /// Ends the trace with SIGINT, as Ctrl-C does, and reads it to its end.
     ///
     /// # Panics

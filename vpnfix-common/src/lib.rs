@@ -9,7 +9,7 @@
 #![no_std]
 
 /// Changes with every change of a type or constant in this crate; each record carries it.
-pub const ABI_VERSION: u16 = 1;
+pub const ABI_VERSION: u16 = 2;
 
 /// Most lookup keys kept; the map is preallocated and never evicts.
 pub const LOOKUP_KEYS_MAX: u32 = 8192;
@@ -19,9 +19,14 @@ pub const PACKET_KEYS_MAX: u32 = 4096;
 pub const LAST_OUTCOMES_MAX: u32 = 16384;
 /// Most destinations counted one by one.
 pub const DESTINATIONS_MAX: u32 = 16384;
+/// Most things told apart by flow ([`FlowKey`]).
+pub const FLOWS_MAX: u32 = 8192;
+/// Most return addresses of a call stack that an event carries.
+pub const STACK_FRAMES: usize = 32;
 /// Most prefixes in one family's trie, watched ones and holes together.
 pub const WATCHES_MAX: u32 = 65536;
-/// Size in bytes of the ring buffer that carries [`LookupEvent`], [`PacketEvent`] and [`TcpEvent`].
+/// Size in bytes of the ring buffer that carries [`LookupEvent`], [`PacketEvent`], [`TcpEvent`] and
+/// [`FlowEvent`].
 pub const RING_BYTES: u32 = 1 << 20;
 /// 64-bit words of one family's bitmap over the first 16 bits of a destination.
 pub const BITMAP_WORDS: u32 = 1024;
@@ -88,6 +93,24 @@ pub mod event_kind {
     pub const PACKET: u16 = 2;
     /// The record is a [`super::TcpEvent`].
     pub const TCP: u16 = 3;
+    /// The record is a [`super::FlowEvent`].
+    pub const FLOW: u16 = 4;
+}
+
+/// What happened to a flow: values of [`FlowKey::act`].
+pub mod act {
+    /// A route was looked up for it.
+    pub const LOOKUP: u8 = 1;
+    /// A packet of it was handed to a device.
+    pub const PACKET: u8 = 2;
+    /// A packet of it was dropped.
+    pub const DROP: u8 = 3;
+    /// A packet that came from its destination was dropped.
+    pub const ANSWER_DROP: u8 = 4;
+    /// A packet came from its destination.
+    pub const ANSWER: u8 = 5;
+    /// TCP sent a segment of it again.
+    pub const RETRANSMIT: u8 = 6;
 }
 
 /// Indices of the per-CPU array of loss and skip counters.
@@ -109,8 +132,10 @@ pub mod counter {
     pub const OWN_QUERIES: u32 = 6;
     /// Packets whose header could not be read.
     pub const UNREADABLE_PACKETS: u32 = 7;
+    /// What happened to a flow and found the map of flows full; the counts by key still hold.
+    pub const FLOWS_UNCOUNTED: u32 = 8;
     /// How many counters there are.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
 }
 
 /// What lookups are counted by.
@@ -262,7 +287,7 @@ pub struct TaskContext {
 
 /// Source, destination and ports of a flow.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowAddresses {
     /// Source address, zero where not chosen yet.
     pub source: [u8; 16],
@@ -407,6 +432,62 @@ pub struct TcpEvent {
     pub task: TaskContext,
 }
 
+/// What is counted flow by flow, while it is asked for. The flow is told from the host's side, or the forwarded packet's:
+/// the destination is the watched address, for packets that came from there as well.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// Addresses and ports.
+    pub flow: FlowAddresses,
+    /// Address of the instruction that dropped a packet ([`act::DROP`], [`act::ANSWER_DROP`]), else 0.
+    pub location: u64,
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// Index of the watched prefix.
+    pub watch: u32,
+    /// Interface index: of the nexthop's device, the device that a packet was handed to or came by; 0 without one.
+    pub ifindex: u32,
+    /// Routing table ([`act::LOOKUP`]), else 0.
+    pub table: u32,
+    /// Outcome of a lookup (0 or a negative errno); the kernel's reason for a drop (`enum skb_drop_reason`, 0 where it
+    /// gives none); else 0.
+    pub detail: i32,
+    /// One of [`act`].
+    pub act: u8,
+    /// One of [`hook`] ([`act::LOOKUP`]), else 0.
+    pub hook: u8,
+    /// One of [`lookup_kind`] ([`act::LOOKUP`]), else 0.
+    pub kind: u8,
+    /// Bits of [`flag`].
+    pub flags: u8,
+}
+
+/// Something happened to a flow for the first time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowEvent {
+    /// Head, of kind [`event_kind::FLOW`].
+    pub header: EventHeader,
+    /// What it is counted by.
+    pub key: FlowKey,
+    /// Input interface of the flow that a lookup asked about, else 0.
+    pub iif: u32,
+    /// Output interface that it is bound to, else 0.
+    pub oif: u32,
+    /// Firewall mark of a lookup's flow, else 0.
+    pub mark: u32,
+    /// User id of a lookup's flow, else 0.
+    pub uid: u32,
+    /// Bytes of a packet from the network header on, else 0.
+    pub length: u32,
+    /// Bytes of [`FlowEvent::stack`] that are filled, or a negative errno.
+    pub stack_bytes: i32,
+    /// In whose context it happened.
+    pub task: TaskContext,
+    /// Return addresses of the call stack, the innermost first.
+    pub stack: [u64; STACK_FRAMES],
+}
+
 /// Asserts that a type's size is the sum of its fields' sizes, so that no padding byte hides in it: a hash map compares
 /// keys byte by byte, and the verifier refuses to copy what was never written.
 macro_rules! assert_packed {
@@ -431,6 +512,8 @@ assert_packed! {
     LookupEvent = 16 + 24 + 40 + 4 * 4 + 16 + 4 + 12 + 24;
     PacketEvent = 16 + 16 + 40 + 2 * 4 + 8 + 24;
     TcpEvent = 16 + 40 + 4 + 4 + 24;
+    FlowKey = 40 + 8 + 4 * 4 + 4 + 4;
+    FlowEvent = 16 + 72 + 4 * 6 + 24 + 8 * STACK_FRAMES;
 }
 
 #[cfg(feature = "user")]

@@ -1,6 +1,7 @@
 //! IPv4 route lookups.
 
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::generated::bpf_ktime_get_ns,
     programs::{BtfTracePointContext, FExitContext},
 };
@@ -8,8 +9,8 @@ use vpnfix_common::{Sighting, counter, flag, hook};
 
 use crate::{
     filter::watched4,
-    flow::sighting4,
-    lookup,
+    flow::{is_asked_for, sighting4},
+    flows, lookup,
     maps::{WALK4, bump},
     offsets::{
         FIB_RESULT_NHC, FIB_RESULT_PREFIXLEN, FIB_RESULT_TABLE, FIB_TABLE_ID, FLOWI4_DADDR, NET_DEVICE_IFINDEX,
@@ -41,6 +42,9 @@ pub fn table_lookup(ctx: &BtfTracePointContext) {
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: an argument of the hook.
     let mut sighting = unsafe { sighting4(flow, destination, watch, hook::FIB_TABLE, thread) };
+    if !is_asked_for(&sighting.flow) {
+        return;
+    }
     sighting.key.table = ctx.arg(0);
     let error: i32 = ctx.arg(3);
     sighting.key.outcome = error;
@@ -67,6 +71,9 @@ pub fn table_lookup(ctx: &BtfTracePointContext) {
                 walk::settle(walk, sighting.key.netns, sighting.key.flags & flag::CUSTOM_RULES);
             }
             lookup::record(&sighting, walk::step(walk), now);
+        }
+        if flows::are_told() {
+            flows::looked_up(ctx.as_ptr(), &sighting, now);
         }
         return;
     }
@@ -101,6 +108,9 @@ pub fn rules_lookup(ctx: &FExitContext) {
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: an argument of the hook.
     let mut sighting = unsafe { sighting4(flow, destination, watch, hook::FIB_RULES, thread) };
+    if !is_asked_for(&sighting.flow) {
+        return;
+    }
     sighting.key.netns = netns;
     sighting.key.flags |= flag::CUSTOM_RULES;
     // The return value follows the arguments. (aya's `ret` uses a helper that came with 5.17.)
@@ -120,6 +130,9 @@ pub fn rules_lookup(ctx: &FExitContext) {
         }
     }
     lookup::record(&sighting, 0, now);
+    if flows::are_told() {
+        flows::looked_up(ctx.as_ptr(), &sighting, now);
+    }
 }
 
 /// Device and gateway. The tracepoint's own record of the gateway is stale memory where there is none.

@@ -1,13 +1,13 @@
 //! IPv6 route lookups.
 
-use aya_ebpf::{helpers::generated::bpf_ktime_get_ns, programs::BtfTracePointContext};
+use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_ktime_get_ns, programs::BtfTracePointContext};
 use vpnfix_common::{counter, flag, hook};
 
 use crate::{
     fib4::{is_other_netns, read_nexthop},
     filter::watched6,
-    flow::sighting6,
-    lookup,
+    flow::{is_asked_for, sighting6},
+    flows, lookup,
     maps::{WALK6, bump},
     offsets::{
         FIB6_RESULT_F6I, FIB6_RESULT_NH, FIB6_RESULT_TYPE, FIB6_TABLE_ID, FLOWI6_DADDR, NET_IPV6_CUSTOM_RULES,
@@ -43,6 +43,9 @@ pub fn table_lookup(ctx: &BtfTracePointContext) {
     // SAFETY: arguments of the hook; a whole element of the map.
     unsafe {
         let mut sighting = sighting6(flow, destination, watch, hook::FIB6_TABLE, thread);
+        if !is_asked_for(&sighting.flow) {
+            return;
+        }
         sighting.key.netns = netns;
         sighting.key.table = load(table, &FIB6_TABLE_ID);
         let custom: u8 = load_if_there(net, &NET_IPV6_CUSTOM_RULES).unwrap_or(0);
@@ -65,6 +68,9 @@ pub fn table_lookup(ctx: &BtfTracePointContext) {
         walk::enter::<false>(walk, &sighting, flow as u64, thread);
         let step = if sighting.key.outcome == 0 { walk::step(walk) } else { 0 };
         lookup::record(&sighting, step, now);
+        if flows::are_told() && sighting.key.outcome == 0 {
+            flows::looked_up(ctx.as_ptr(), &sighting, now);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is watched at all. Nearly all traffic of a host ends here, so the cheapest question comes first.
 
 use aya_ebpf::maps::{Array, lpm_trie::Key};
-use vpnfix_common::{BITMAP_WORDS, WATCH_NONE};
+use vpnfix_common::{BITMAP_WORDS, FlowAddresses, WATCH_NONE};
 
 use crate::maps::{BITMAP4, BITMAP6, WATCHES4, WATCHES6};
 
@@ -22,6 +22,13 @@ pub fn watched6(destination: &[u8; 16]) -> Option<u32> {
         return None;
     }
     tunnel(WATCHES6.get(Key::new(128, *destination)).copied())
+}
+
+/// The index of the watched prefix that a flow's destination belongs to.
+#[inline(always)]
+pub fn watched(flow: &FlowAddresses) -> Option<u32> {
+    let to = &flow.destination;
+    if flow.family == 4 { watched4(u32::from_ne_bytes([to[0], to[1], to[2], to[3]])) } else { watched6(to) }
 }
 
 #[inline(always)]

@@ -4,7 +4,8 @@ use vpnfix_common::{FlowAddresses, LookupKey, NETNS_UNKNOWN, Sighting, flag, loo
 
 use crate::offsets::{
     FLOWI4_DPORT, FLOWI4_SADDR, FLOWI4_SPORT, FLOWI6_DPORT, FLOWI6_SADDR, FLOWI6_SPORT, FLOWIC_IIF, FLOWIC_MARK,
-    FLOWIC_OIF, FLOWIC_PROTO, FLOWIC_TOS, FLOWIC_UID, PROBE_THREAD, address4, load, load_address6, load_if_there,
+    FLOWIC_OIF, FLOWIC_PROTO, FLOWIC_TOS, FLOWIC_UID, ONLY_PORT, ONLY_PROTOCOL, PROBE_THREAD, address4, load,
+    load_address6, load_if_there,
 };
 
 /// ICMP.
@@ -137,4 +138,17 @@ pub fn has_ports(protocol: u8) -> bool {
 pub fn marks(flow: &FlowAddresses) -> u8 {
     let bgp = flow.protocol == TCP && (flow.source_port == BGP_PORT || flow.destination_port == BGP_PORT);
     if bgp { flag::BGP } else { 0 }
+}
+
+/// Is this flow asked for, by its protocol and ports? One that does not say its protocol is left out where one is asked
+/// for, and so are ports.
+#[inline(always)]
+pub fn is_asked_for(flow: &FlowAddresses) -> bool {
+    let protocol = ONLY_PROTOCOL.load();
+    let found = u32::from(flow.protocol);
+    if protocol != 0 && found != protocol && !(protocol == u32::from(ICMP) && flow.protocol == ICMP6) {
+        return false;
+    }
+    let port = ONLY_PORT.load();
+    port == 0 || port == u32::from(flow.source_port) || port == u32::from(flow.destination_port)
 }

@@ -2,7 +2,8 @@
 //!
 //! In the order in which a lookup passes: [`filter`] (is it watched?), [`own`] (is it vpnfix's own question?), [`flow`]
 //! (what does it ask?), [`walk`] (to which walk of the rules does it belong?), [`lookup`] (count, compare, tell). The
-//! hooks are in [`fib4`], [`fib6`], [`transmit`] and [`tcp`].
+//! hooks are in [`fib4`], [`fib6`], [`transmit`] and [`tcp`]; those of [`drops`] and [`receive`], and what is told flow by flow
+//! ([`flows`]), are there only while they are asked for.
 #![no_std]
 #![no_main]
 #![expect(
@@ -10,14 +11,18 @@
     reason = "aya's macros wrap each program in a function of their own, without its documentation"
 )]
 
+mod drops;
 mod fib4;
 mod fib6;
 mod filter;
 mod flow;
+mod flows;
 mod lookup;
 mod maps;
 mod offsets;
 mod own;
+mod packet;
+mod receive;
 mod task;
 mod tcp;
 mod transmit;
@@ -60,6 +65,27 @@ pub fn net_dev_start_xmit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     tcp::set_state(&ctx);
+    0
+}
+
+/// Tracepoint `tcp:tcp_retransmit_skb`.
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
+    tcp::retransmit(&ctx);
+    0
+}
+
+/// Tracepoint `skb:kfree_skb`.
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
+    drops::dropped(&ctx);
+    0
+}
+
+/// Tracepoint `net:netif_receive_skb`.
+#[btf_tracepoint(function = "netif_receive_skb")]
+pub fn netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
+    receive::received(&ctx);
     0
 }
 

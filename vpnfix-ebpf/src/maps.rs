@@ -14,8 +14,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use vpnfix_common::{
-    BITMAP_WORDS, DESTINATIONS_MAX, DestinationKey, LAST_OUTCOMES_MAX, LOOKUP_KEYS_MAX, LastOutcome, LookupKey,
-    OutcomeKey, PACKET_KEYS_MAX, PacketKey, RING_BYTES, Tally, WATCHES_MAX, Walk, counter,
+    BITMAP_WORDS, DESTINATIONS_MAX, DestinationKey, FLOWS_MAX, FlowKey, LAST_OUTCOMES_MAX, LOOKUP_KEYS_MAX,
+    LastOutcome, LookupKey, OutcomeKey, PACKET_KEYS_MAX, PacketKey, RING_BYTES, Tally, WATCHES_MAX, Walk, counter,
 };
 
 /// `EEXIST`, negative as helpers return it.
@@ -46,6 +46,9 @@ pub static PACKETS: PerCpuHashMap<PacketKey, Tally> = PerCpuHashMap::with_max_en
 /// Lookups and packets by destination.
 #[map]
 pub static DESTINATIONS: PerCpuHashMap<DestinationKey, Tally> = PerCpuHashMap::with_max_entries(DESTINATIONS_MAX, 0);
+/// What happened to single flows.
+#[map]
+pub static FLOWS: PerCpuHashMap<FlowKey, Tally> = PerCpuHashMap::with_max_entries(FLOWS_MAX, 0);
 /// Last outcomes.
 #[map]
 pub static LAST_OUTCOMES: HashMap<OutcomeKey, LastOutcome> = HashMap::with_max_entries(LAST_OUTCOMES_MAX, 0);

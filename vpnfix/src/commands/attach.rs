@@ -8,15 +8,18 @@ use crate::system::bpf::{BpfError, Request, Tracer};
 /// Turns the outcome hook off, so that the tracepoints alone have to do: for tests, and for a kernel where it misbehaves.
 const NO_FEXIT: &str = "VPNFIX_NO_FEXIT";
 
-/// A request for one namespace, with nothing watched yet.
+/// A request for one namespace, or for every one, with nothing watched yet.
 #[must_use]
-pub fn request(netns: &Netns) -> Request {
+pub fn request(netns: &Netns, every_namespace: bool) -> Request {
     Request {
-        netns: u32::try_from(netns.inode).ok(),
+        netns: u32::try_from(netns.inode).ok().filter(|_| !every_namespace),
         watches: Vec::new(),
         holes: Vec::new(),
         query_thread: None,
         probe: None,
+        protocol: None,
+        port: None,
+        by_flow: false,
         use_fexit: std::env::var_os(NO_FEXIT).is_none_or(|value| value.is_empty() || value == "0"),
         log_level: 0,
     }

@@ -1,5 +1,6 @@
 //! The command line, as clap parses it. It also makes the manual page and the shell completions.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::core::model::{TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use crate::core::own_file::Backend;
 use crate::core::plan::Strategy;
 
@@ -37,7 +39,8 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Network namespace to work in: a name under /run/netns, or a path.
+    /// Network namespace to work in: a name under /run/netns, or a path. `trace` takes `all`: this one is judged, the others
+    /// are told by name.
     #[arg(long, global = true, value_name = "NAME|PATH")]
     pub netns: Option<String>,
     /// A device that is a tunnel too (GRE, WireGuard, tun …); may be given several times.
@@ -199,9 +202,27 @@ pub enum Protocol {
 /// Options of `trace`.
 #[derive(Clone, Debug, Args)]
 pub struct TraceArgs {
-    /// Only destinations that hold, or lie in, this address or prefix; may be given several times.
+    /// Only destinations that lie in this address or prefix; of no tunnel, they are watched and not judged.
+    #[arg(value_name = "PREFIX", value_parser = prefix, conflicts_with = "all")]
+    pub prefixes: Vec<IpNet>,
+    /// The same as an option; may be given several times.
     #[arg(long = "to", value_name = "PREFIX", value_parser = prefix, conflicts_with = "all")]
     pub to: Vec<IpNet>,
+    /// Only this IP protocol: tcp, udp, icmp or a number. Lookups that name no protocol (forwarding) are left out then.
+    #[arg(long, value_name = "PROTO", value_parser = protocol)]
+    pub proto: Option<Protocol>,
+    /// Only flows with this port on either side.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Only lookups in this table (number, or main, local, default), and stories of flows that were looked up there.
+    #[arg(long, value_name = "TABLE", value_parser = table)]
+    pub table: Option<u32>,
+    /// Only what leads to this device.
+    #[arg(long, value_name = "DEV")]
+    pub device: Option<String>,
+    /// Only what goes wrong: misrouted, refused, dropped.
+    #[arg(long)]
+    pub wrong_only: bool,
     /// End after this time (`10s`, `2m`, `1h`).
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub period: Option<Duration>,
@@ -211,6 +232,24 @@ pub struct TraceArgs {
     /// Watch every destination, not the tunnels' alone.
     #[arg(long)]
     pub all: bool,
+    /// Lines on a terminal too, no live view.
+    #[arg(long)]
+    pub plain: bool,
+    /// Write the lines to this file (behind what it holds) instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Begin a new file when the present one would grow beyond this size (`64K`, `10M`, `1G`); older ones are FILE.1, FILE.2 …
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "out")]
+    pub rotate_size: Option<u64>,
+    /// How many older files are kept.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..1000), requires = "rotate_size")]
+    pub rotate_count: u32,
+    /// Write this file (it holds the process id) as soon as everything is attached, and remove it at the end.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Start this command when everything is attached, and trace until it ends.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// Options of `fix`.
@@ -393,6 +432,29 @@ fn protocol(text: &str) -> Result<Protocol, String> {
     }
 }
 
+/// A table's number, or the name of one of the kernel's own.
+fn table(text: &str) -> Result<u32, String> {
+    match text {
+        "main" => Ok(TABLE_MAIN),
+        "local" => Ok(TABLE_LOCAL),
+        "default" => Ok(TABLE_DEFAULT),
+        number => number.parse().map_err(|_| "not a table's number, nor main, local or default".into()),
+    }
+}
+
+/// A size in bytes, with K, M or G for powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let (number, shift) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(number) if text.ends_with('K') => (number, 10),
+        Some(number) if text.ends_with('M') => (number, 20),
+        Some(number) => (number, 30),
+        None => (text, 0),
+    };
+    let number: u64 = number.parse().map_err(|_| "not a size (65536, 64K, 10M, 1G)".to_string())?;
+    // Below this a file would hold hardly more than its first line.
+    number.checked_mul(1 << shift).filter(|size| *size >= 4096).ok_or_else(|| "at least 4K, and less than 2^64".into())
+}
+
 /// A year: more than anyone waits, and far from where clocks overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -446,6 +508,25 @@ mod tests {
         assert!(["256", "gre", ""].iter().all(|bad| protocol(bad).is_err()));
         assert!(destination("0.0.0.0").is_err() && destination("::").is_err() && destination("10.0.0.1/24").is_err());
         assert!(["255.255.255.255", "224.0.0.1", "::", "x"].iter().all(|bad| source(bad).is_err()));
+    }
+
+    #[test]
+    fn tables_and_sizes_have_words() {
+        assert_eq!((table("main"), table("220")), (Ok(254), Ok(220)));
+        assert!(["-1", "", "strongswan", "4294967296"].iter().all(|bad| table(bad).is_err()));
+        assert_eq!((size("64K"), size("1G"), size("4096")), (Ok(65536), Ok(1 << 30), Ok(4096)));
+        assert!(["", "K", "1", "10T", "-1K", "99999999999999G"].iter().all(|bad| size(bad).is_err()));
+    }
+
+    #[test]
+    fn a_trace_takes_prefixes_and_a_command() {
+        let words = ["vpnfix", "trace", "10.0.0.0/8", "fd00::1", "--", "ping", "-c", "3", "10.0.0.1"];
+        let Command::Trace(args) = Cli::parse_from(words).command else { panic!("no trace") };
+        assert_eq!(args.prefixes.len(), 2);
+        assert_eq!(args.command, ["ping", "-c", "3", "10.0.0.1"]);
+        for bad in [["--rotate-size", "1M"].as_slice(), &["--port", "0"], &["--all", "10.0.0.0/8"], &["ping"]] {
+            assert!(Cli::try_parse_from([&["vpnfix", "trace"], bad].concat()).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -61,10 +61,40 @@ impl Output {
     /// # Errors
     /// Standard output cannot be written.
     pub fn line<T: Serialize>(&self, line: &T, text: impl FnOnce(&T, Palette) -> String) -> Result<Printed, Failure> {
-        self.print(match self.format {
-            Format::Text => text(line, self.palette),
-            Format::Json => render::line(line).map_err(|error| Failure::of("print a line", &error))?,
-        })
+        self.print(self.rendered(line, text)?)
+    }
+
+    /// One line of a stream as it would be printed.
+    ///
+    /// # Errors
+    /// A value that JSON cannot hold.
+    pub fn rendered<T: Serialize>(
+        &self,
+        line: &T,
+        text: impl FnOnce(&T, Palette) -> String,
+    ) -> Result<String, Failure> {
+        match self.format {
+            Format::Text => Ok(text(line, self.palette)),
+            Format::Json => render::line(line).map_err(|error| Failure::of("print a line", &error)),
+        }
+    }
+
+    /// The same without colours.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self { palette: Palette::new(false), ..self }
+    }
+
+    /// Are documents printed, for programs?
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Are colours used?
+    #[must_use]
+    pub fn palette(&self) -> Palette {
+        self.palette
     }
 
     /// Prints text as it is.

@@ -56,6 +56,14 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The same in the namespace that vpnfix was started in.
+    #[must_use]
+    pub fn in_current_namespace(&self) -> Self {
+        Self { netns: Target::Current, ..self.clone() }
+    }
+}
+
 fn read_config(path: &Path) -> Result<Option<ConfigFile>, Failure> {
     let what = format!("read the configuration {}", path.display());
     match std::fs::read_to_string(path) {

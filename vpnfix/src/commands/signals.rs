@@ -1,5 +1,6 @@
 //! The signals that end a command in order.
 
+use nix::sys::signal::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
@@ -22,9 +23,14 @@ impl Signals {
 
     /// Waits for one. May be cancelled; a signal that came meanwhile is not lost.
     pub async fn came(&mut self) {
+        self.next().await;
+    }
+
+    /// Waits for one, and says which. May be cancelled; a signal that came meanwhile is not lost.
+    pub async fn next(&mut self) -> Number {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Number::SIGINT,
+            _ = self.terminate.recv() => Number::SIGTERM,
         }
     }
 }

@@ -5,11 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use vpnfix_common::{ABI_VERSION, NETNS_UNKNOWN, event_kind, flag, hook, lookup_kind, occasion};
+use vpnfix_common::{ABI_VERSION, NETNS_UNKNOWN, STACK_FRAMES, act, event_kind, flag, hook, lookup_kind, occasion};
 
 use super::observation::{
-    DecodeError, DestinationTotal, FlowMarks, FlowSeen, Hook, LookupKey, LookupKind, LookupOutcome, LookupSeen,
-    Observation, Occasion, PacketKey, PacketSeen, PreviousOutcome, Tally, Task, TcpSeen, TcpState,
+    Act, DecodeError, DestinationTotal, DropPlace, FlowEvent, FlowKey, FlowMarks, FlowSeen, Hook, LookupKey,
+    LookupKind, LookupOutcome, LookupSeen, Observation, Occasion, PacketKey, PacketSeen, PreviousOutcome, Tally, Task,
+    TcpSeen, TcpState,
 };
 
 /// `EAGAIN` (`include/uapi/asm-generic/errno-base.h`).
@@ -34,6 +35,7 @@ pub fn observation(record: &[u8]) -> Result<Observation, DecodeError> {
         event_kind::LOOKUP => size_of::<vpnfix_common::LookupEvent>(),
         event_kind::PACKET => size_of::<vpnfix_common::PacketEvent>(),
         event_kind::TCP => size_of::<vpnfix_common::TcpEvent>(),
+        event_kind::FLOW => size_of::<vpnfix_common::FlowEvent>(),
         _ => return Err(unknown("kind of record", kind)),
     };
     if record.len() < need {
@@ -46,7 +48,8 @@ pub fn observation(record: &[u8]) -> Result<Observation, DecodeError> {
     match kind {
         event_kind::LOOKUP => lookup_event(&mut reader, time_ns).map(Observation::Lookup),
         event_kind::PACKET => packet_event(&mut reader, time_ns).map(Observation::Packet),
-        _ => tcp_event(&mut reader, time_ns).map(Observation::Tcp),
+        event_kind::TCP => tcp_event(&mut reader, time_ns).map(Observation::Tcp),
+        _ => flow_event(&mut reader, time_ns).map(Observation::Flow),
     }
 }
 
@@ -86,6 +89,15 @@ pub fn destination_key(bytes: &[u8]) -> Result<DestinationTotal, DecodeError> {
     let address = ip(address, reader.u8()?)?;
     let marks = marks(reader.u8()?)?;
     Ok(DestinationTotal { netns, address, ifindex, packets, marks, tally: Tally::default() })
+}
+
+/// A key of the map of flows.
+///
+/// # Errors
+///
+/// See [`DecodeError`].
+pub fn flow_key(bytes: &[u8]) -> Result<FlowKey, DecodeError> {
+    Reader::new(bytes).flow_key()
 }
 
 /// The misses that wait in an element of the map of IPv4 walks: their keys, whose namespace is not known yet, and when
@@ -157,6 +169,26 @@ fn tcp_event(reader: &mut Reader<'_>, time_ns: u64) -> Result<TcpSeen, DecodeErr
     let new = tcp_state(reader.u8()?)?;
     reader.skip(2)?;
     Ok(TcpSeen { time_ns, netns, flow, old, new, task: reader.task()? })
+}
+
+fn flow_event(reader: &mut Reader<'_>, time_ns: u64) -> Result<FlowEvent, DecodeError> {
+    let key = reader.flow_key()?;
+    let iif = reader.u32()?;
+    let oif = nonzero(reader.u32()?);
+    let mark = reader.u32()?;
+    let uid = reader.u32()?;
+    let length = reader.u32()?;
+    // A negative number is an errno: there is no stack then.
+    let frames = usize::try_from(reader.i32()?).unwrap_or(0) / size_of::<u64>();
+    let task = reader.task()?;
+    let mut stack = Vec::with_capacity(frames.min(STACK_FRAMES));
+    for frame in 0..STACK_FRAMES {
+        let address = reader.u64()?;
+        if frame < frames && address != 0 {
+            stack.push(address);
+        }
+    }
+    Ok(FlowEvent { time_ns, key, iif, oif, mark, uid, length, task, stack })
 }
 
 /// Takes numbers off the front of a record.
@@ -260,6 +292,41 @@ impl<'a> Reader<'a> {
             destination_port,
             protocol,
         })
+    }
+
+    fn flow_key(&mut self) -> Result<FlowKey, DecodeError> {
+        let flow = self.flow()?;
+        let location = self.u64()?;
+        let netns = self.u32()?;
+        let watch = self.u32()?;
+        let ifindex = self.u32()?;
+        let table = self.u32()?;
+        let detail = self.i32()?;
+        let act = self.u8()?;
+        let hook = self.u8()?;
+        let kind = self.u8()?;
+        let flags = self.u8()?;
+        let dropped = |incoming| {
+            let reason = (detail != 0).then_some(detail);
+            Act::Drop(DropPlace { incoming, reason, location, ifindex: nonzero(ifindex) })
+        };
+        let act = match act {
+            act::LOOKUP => Act::Lookup {
+                table,
+                ifindex: nonzero(ifindex),
+                outcome: outcome(detail)?,
+                hook: hook_of(hook)?,
+                kind: kind_of(kind)?,
+                custom_rules: flags & flag::CUSTOM_RULES != 0,
+            },
+            act::PACKET => Act::Packet(ifindex),
+            act::DROP => dropped(false),
+            act::ANSWER_DROP => dropped(true),
+            act::ANSWER => Act::Answer(ifindex),
+            act::RETRANSMIT => Act::Retransmission,
+            other => return Err(unknown("act", other)),
+        };
+        Ok(FlowKey { netns, watch, flow, marks: marks(flags)?, act })
     }
 
     fn occasion(&mut self) -> Result<Occasion, DecodeError> {

@@ -1,6 +1,8 @@
 //! The verdict on what the kernel is seen doing: which lookups and packets went right, which wrong, and which prove
 //! nothing.
 
+use std::collections::HashMap;
+
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,27 @@ pub fn watches(destinations: &[Destination], only_watched: &[IpNet]) -> Vec<Watc
     watches
 }
 
+/// The destinations as far as they lie in these prefixes; all where there are none. A prefix inside a destination stands
+/// for that part of it, with the tunnels of the longest destination around it.
+#[must_use]
+pub fn narrowed(destinations: &[Destination], only: &[IpNet]) -> Vec<Destination> {
+    if only.is_empty() {
+        return destinations.to_vec();
+    }
+    let inside = |destination: &&Destination| only.iter().any(|only| only.contains(&destination.prefix));
+    let mut found: Vec<Destination> = destinations.iter().filter(inside).cloned().collect();
+    for only in only {
+        if found.iter().any(|destination| destination.prefix == *only) {
+            continue;
+        }
+        let around = || destinations.iter().filter(|destination| destination.prefix.contains(only));
+        let Some(longest) = around().map(|destination| destination.prefix.prefix_len()).max() else { continue };
+        let nearest = around().filter(|destination| destination.prefix.prefix_len() == longest);
+        found.extend(nearest.map(|destination| Destination { prefix: *only, ..destination.clone() }));
+    }
+    found
+}
+
 /// Brings the watches up to the host's present state; indices stay. A tunnel that was made anew counts beside the old one;
 /// a prefix that belongs to no tunnel any more is not judged from now on; new prefixes come last. Returns how many there
 /// are of those.
@@ -67,6 +90,17 @@ pub struct View<'a> {
     pub watches: &'a [Watch],
     /// The outcome of whole walks is seen (`fexit`), not only each table's.
     pub knows_outcomes: bool,
+    /// The other namespaces, where they are told of too.
+    pub others: &'a Others,
+}
+
+/// Namespaces beside the one that is judged: their names, and their devices by index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Name by inode.
+    pub names: HashMap<u32, String>,
+    /// Name of a device by inode and index.
+    pub devices: HashMap<(u32, u32), String>,
 }
 
 /// What one observation says about its destination.
@@ -87,6 +121,8 @@ pub enum Standing {
     Internal,
     /// The hook cannot tell whose it is: without a nexthop there is no device, and so no namespace.
     NamespaceUnknown,
+    /// Another namespace's: its routing was not read.
+    OtherNamespace,
     /// No tunnel's traffic.
     Unjudged,
 }
@@ -95,6 +131,9 @@ impl View<'_> {
     /// What a lookup says.
     #[must_use]
     pub fn lookup(&self, key: &LookupKey) -> Standing {
+        if key.netns.is_some_and(|netns| !self.is_own(netns)) {
+            return Standing::OtherNamespace;
+        }
         let Some(watch) = self.judged_watch(key.watch) else { return Standing::Unjudged };
         if key.kind == LookupKind::SourceValidation {
             return Standing::Internal;
@@ -123,10 +162,38 @@ impl View<'_> {
     #[must_use]
     pub fn packet(&self, key: &PacketKey) -> Standing {
         match self.judged_watch(key.watch) {
+            _ if !self.is_own(key.netns) => Standing::OtherNamespace,
             None => Standing::Unjudged,
             Some(_) if key.marks.bound => Standing::Bound,
             Some(watch) => side(watch, key.ifindex),
         }
+    }
+
+    /// Is this the namespace that is judged?
+    #[must_use]
+    pub fn is_own(&self, netns: u32) -> bool {
+        u64::from(netns) == self.snapshot.netns.inode
+    }
+
+    /// The name of a device of a namespace (of the judged one where the hook cannot tell), `if7` where it is not known.
+    #[must_use]
+    pub fn device(&self, netns: Option<u32>, index: u32) -> String {
+        match netns {
+            Some(netns) if !self.is_own(netns) => {
+                self.others.devices.get(&(netns, index)).cloned().unwrap_or_else(|| format!("if{index}"))
+            }
+            _ => self.snapshot.device_name(index),
+        }
+    }
+
+    /// The name of a namespace, `None` for one without.
+    #[must_use]
+    pub fn namespace(&self, netns: Option<u32>) -> Option<String> {
+        let netns = netns?;
+        if self.is_own(netns) {
+            return self.snapshot.netns.name.clone();
+        }
+        self.others.names.get(&netns).cloned()
     }
 
     /// Is this lookup the outcome of a walk, as far as is known (and not one table of it)?
@@ -231,117 +298,4 @@ impl Verdicts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::fixture::route;
-    use crate::core::model::{Rule, TABLE_MAIN};
-    use crate::core::observation::FlowMarks;
-
-    fn key(table: u32, ifindex: u32, hook: Hook) -> LookupKey {
-        LookupKey {
-            netns: Some(1),
-            watch: 0,
-            table,
-            ifindex: Some(ifindex),
-            outcome: LookupOutcome::Hit,
-            hook,
-            kind: LookupKind::Output,
-            marks: FlowMarks::default(),
-            custom_rules: true,
-            prefix_length: None,
-        }
-    }
-
-    fn snapshot() -> Snapshot {
-        Snapshot {
-            rules: vec![
-                Rule { suppress_prefix_length: Some(0), ..Rule::lookup(Family::V4, 100, TABLE_MAIN) },
-                Rule::lookup(Family::V4, 220, 220),
-            ],
-            routes: vec![
-                route(TABLE_MAIN, "0.0.0.0/0", 2),
-                route(TABLE_MAIN, "10.20.0.0/16", 3),
-                route(220, "0.0.0.0/0", 2),
-            ],
-            ..Snapshot::default()
-        }
-    }
-
-    fn watches() -> Vec<Watch> {
-        vec![Watch { prefix: "10.20.0.0/16".parse().expect("a prefix"), tunnels: vec![3] }]
-    }
-
-    #[test]
-    fn a_hit_is_not_the_outcome_where_a_rule_may_discard_it() {
-        let (snapshot, watches) = (snapshot(), watches());
-        let view = View { snapshot: &snapshot, watches: &watches, knows_outcomes: false };
-        assert_eq!(view.lookup(&key(TABLE_MAIN, 2, Hook::FibTable)), Standing::Provisional);
-        assert_eq!(view.lookup(&key(TABLE_MAIN, 3, Hook::FibTable)), Standing::Right);
-        assert_eq!(view.lookup(&key(220, 2, Hook::FibTable)), Standing::Wrong);
-    }
-
-    #[test]
-    fn the_outcome_of_the_walk_is_the_authority_where_it_is_seen() {
-        let (snapshot, watches) = (snapshot(), watches());
-        let view = View { snapshot: &snapshot, watches: &watches, knows_outcomes: true };
-        assert_eq!(view.lookup(&key(220, 2, Hook::FibTable)), Standing::Step);
-        assert_eq!(view.lookup(&key(220, 2, Hook::FibRules)), Standing::Wrong);
-        let without_rules = LookupKey { custom_rules: false, ..key(TABLE_MAIN, 3, Hook::FibTable) };
-        assert_eq!(view.lookup(&without_rules), Standing::Right);
-    }
-
-    #[test]
-    fn what_proves_nothing_is_not_judged() {
-        let (snapshot, watches) = (snapshot(), watches());
-        let view = View { snapshot: &snapshot, watches: &watches, knows_outcomes: false };
-        let wrong = key(220, 2, Hook::FibTable);
-        assert_eq!(view.lookup(&LookupKey { kind: LookupKind::SourceValidation, ..wrong }), Standing::Internal);
-        let bound = FlowMarks { bound: true, ..FlowMarks::default() };
-        assert_eq!(view.lookup(&LookupKey { marks: bound, ..wrong }), Standing::Bound);
-        assert_eq!(view.lookup(&LookupKey { watch: 9, ..wrong }), Standing::Unjudged);
-        let packet = PacketKey { netns: 1, watch: 0, ifindex: 2, marks: bound };
-        assert_eq!(view.packet(&packet), Standing::Bound);
-    }
-
-    #[test]
-    fn a_refused_walk_is_wrong() {
-        let (snapshot, watches) = (snapshot(), watches());
-        let view = View { snapshot: &snapshot, watches: &watches, knows_outcomes: true };
-        let refused = LookupKey { outcome: LookupOutcome::Refused(101), ifindex: None, ..key(0, 0, Hook::FibRules) };
-        assert_eq!(view.lookup(&refused), Standing::Wrong);
-    }
-
-    #[test]
-    fn watches_follow_the_host() {
-        let destination = |prefix: &str, tunnel| Destination {
-            class: crate::core::destination::Class::Routed,
-            prefix: prefix.parse().expect("a prefix"),
-            address: "10.20.0.1".parse().expect("an address"),
-            peer: None,
-            inside_source: None,
-            tunnels: vec![tunnel],
-            table: TABLE_MAIN,
-            vrf: None,
-        };
-        let mut watches = super::watches(&[destination("10.20.0.0/16", 3), destination("10.30.0.0/16", 3)], &[]);
-        // The tunnel was made anew, one prefix was withdrawn, another learned.
-        let added = rebind(&mut watches, &[destination("10.20.0.0/16", 9), destination("10.40.0.0/16", 9)]);
-        let told: Vec<(String, Vec<u32>)> = watches.iter().map(|w| (w.prefix.to_string(), w.tunnels.clone())).collect();
-        let expected = [("10.20.0.0/16", vec![3, 9]), ("10.30.0.0/16", vec![]), ("10.40.0.0/16", vec![9])];
-        assert_eq!(added, 1);
-        assert_eq!(told, expected.map(|(prefix, tunnels)| (prefix.to_string(), tunnels)));
-    }
-
-    #[test]
-    fn every_flip_changes_the_verdict() {
-        let mut verdicts = Verdicts::new(1);
-        assert_eq!(verdicts.lookup(0, Standing::Right), Some(Verdict::Right));
-        assert_eq!(verdicts.lookup(0, Standing::Wrong), Some(Verdict::Suspected));
-        assert_eq!(verdicts.packet(0, Standing::Wrong), Some(Verdict::Misrouted));
-        assert_eq!(verdicts.lookup(0, Standing::Wrong), None);
-        assert_eq!(verdicts.lookup(0, Standing::Right), Some(Verdict::Right));
-        assert_eq!(verdicts.packet(0, Standing::Wrong), Some(Verdict::Misrouted));
-        assert_eq!(verdicts.packet(0, Standing::Right), Some(Verdict::Right));
-        assert_eq!(verdicts.worst(0), Some(Verdict::Misrouted));
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ pub mod control;
 pub mod finding;
 pub mod judge;
 pub mod live;
+pub mod origin;
 pub mod owner;
 pub mod predict;
 pub mod sample;
@@ -32,6 +33,8 @@ pub mod confirm;
 pub mod own_file;
 pub mod verify;
 
+pub mod filter;
+pub mod flows;
 pub mod report;
 pub mod story;
 

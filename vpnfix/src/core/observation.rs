@@ -14,6 +14,8 @@ pub enum Observation {
     Packet(PacketSeen),
     /// A TCP socket of port 179 changed its state.
     Tcp(TcpSeen),
+    /// Something happened to a flow for the first time.
+    Flow(FlowEvent),
 }
 
 /// Which hook a lookup was seen by. It tells what an outcome means.
@@ -221,6 +223,86 @@ pub struct FlowSeen {
     pub protocol: u8,
 }
 
+/// What happened to a flow, without the times: what is counted flow by flow. The flow's destination is the watched address,
+/// for packets that came from there as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// Namespace.
+    pub netns: u32,
+    /// Index of the watched prefix.
+    pub watch: u32,
+    /// Addresses and ports.
+    pub flow: FlowSeen,
+    /// What sets the flow apart.
+    pub marks: FlowMarks,
+    /// What happened.
+    pub act: Act,
+}
+
+/// What can happen to a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// A route was looked up for it.
+    Lookup {
+        /// Table.
+        table: u32,
+        /// Index of the nexthop's device.
+        ifindex: Option<u32>,
+        /// What the table or the walk said.
+        outcome: LookupOutcome,
+        /// Who saw it.
+        hook: Hook,
+        /// What it was for, by its fields.
+        kind: LookupKind,
+        /// The namespace has rules beside the kernel's three.
+        custom_rules: bool,
+    },
+    /// A packet of it was handed to this device.
+    Packet(u32),
+    /// A packet was dropped.
+    Drop(DropPlace),
+    /// A packet came from the destination, by this device.
+    Answer(u32),
+    /// TCP sent a segment again.
+    Retransmission,
+}
+
+/// Where and why a packet was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DropPlace {
+    /// It came from the destination; otherwise it was on its way there.
+    pub incoming: bool,
+    /// The kernel's number of its reason (`enum skb_drop_reason`), absent where it gives none.
+    pub reason: Option<i32>,
+    /// Address of the instruction that dropped it.
+    pub location: u64,
+    /// Index of the device that it was at, if it was at any.
+    pub ifindex: Option<u32>,
+}
+
+/// Something that happened to a flow for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowEvent {
+    /// When, nanoseconds of `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// What it is counted by.
+    pub key: FlowKey,
+    /// Index of the input interface of a lookup's flow, 0 for others.
+    pub iif: u32,
+    /// Index of the output interface that a lookup's flow is bound to.
+    pub oif: Option<u32>,
+    /// Firewall mark of a lookup's flow.
+    pub mark: u32,
+    /// User id of a lookup's flow.
+    pub uid: u32,
+    /// Bytes of a packet from the network header on.
+    pub length: u32,
+    /// In whose context it ran; in a softirq that is whoever was interrupted.
+    pub task: Task,
+    /// Return addresses of the call stack, the innermost first; empty where the kernel gave none.
+    pub stack: Vec<u64>,
+}
+
 /// A task by its numbers in the initial pid namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Task {
@@ -254,6 +336,8 @@ pub struct Totals {
     pub packets: Vec<(PacketKey, Tally)>,
     /// Lookups and packets by destination, as far as there was room.
     pub destinations: Vec<DestinationTotal>,
+    /// What happened to single flows, as far as there was room, in the order of the first times.
+    pub flows: Vec<(FlowKey, Tally)>,
     /// What was lost.
     pub losses: Losses,
     /// What was left out.
@@ -290,6 +374,8 @@ pub struct Losses {
     pub destinations_uncounted: u64,
     /// Outcomes whose changes could not be followed for want of room.
     pub outcomes_untracked: u64,
+    /// What happened to flows and was not told apart for want of room.
+    pub flows_uncounted: u64,
     /// Packets whose header could not be read.
     pub unreadable_packets: u64,
     /// Records of the kernel side that could not be decoded.

@@ -5,7 +5,6 @@ use time::macros::format_description;
 
 use super::finding::Confidence;
 use super::live::{Standing, Verdict, Verdicts, View};
-use super::model::Family;
 use super::observation::{
     FlowSeen, LookupKey, LookupOutcome, LookupSeen, Observation, PacketKey, PacketSeen, Task, TcpSeen, Totals,
 };
@@ -60,14 +59,16 @@ impl Teller {
         match observation {
             Observation::Lookup(seen) => self.lookup(view, clues, seen),
             Observation::Packet(seen) => self.packet(view, seen),
-            Observation::Tcp(seen) => vec![TraceLine::Tcp(self.tcp(seen))],
+            Observation::Tcp(seen) => vec![TraceLine::Tcp(self.tcp(view, seen))],
+            // The story of its flow is told by `flows`, when it has something to tell.
+            Observation::Flow(_) => Vec::new(),
         }
     }
 
     fn lookup(&mut self, view: &View<'_>, clues: &Clues, seen: &LookupSeen) -> Vec<TraceLine> {
         let Some(watch) = view.watches.get(seen.key.watch as usize) else { return Vec::new() };
         let standing = view.lookup(&seen.key);
-        let device = |index: Option<u32>| index.map(|index| view.snapshot.device_name(index));
+        let device = |index: Option<u32>| index.map(|index| view.device(seen.key.netns, index));
         let time = self.clock.tell(seen.time_ns);
         let (outcome, errno) = result(seen.key.outcome);
         let line = LookupLine {
@@ -85,10 +86,11 @@ impl Teller {
             hook: seen.key.hook,
             kind: seen.key.kind,
             netns: seen.key.netns,
+            netns_name: view.namespace(seen.key.netns),
             bgp: seen.key.marks.bgp,
             bound: seen.key.marks.bound,
             probe: seen.key.marks.probe,
-            iif: view.snapshot.device_name(seen.iif),
+            iif: view.device(seen.key.netns, seen.iif),
             mark: seen.mark,
             uid: seen.uid,
             before: seen.previous.map(|before| Before { table: before.table, device: device(before.ifindex) }),
@@ -96,7 +98,19 @@ impl Teller {
         };
         let mut lines = vec![TraceLine::Lookup(line)];
         if let Some(verdict) = self.verdicts.lookup(seen.key.watch, standing) {
-            let (rule, owner) = rule_of(view, clues, seen);
+            let asked = Flow {
+                from: seen.flow.source,
+                iif: seen.iif,
+                oif: seen.oif,
+                mark: seen.mark,
+                uid: seen.uid,
+                protocol: seen.flow.protocol,
+                source_port: seen.flow.source_port,
+                destination_port: seen.flow.destination_port,
+                ..Flow::plain(seen.flow.destination)
+            };
+            let refused = matches!(seen.key.outcome, LookupOutcome::Refused(_));
+            let (rule, owner) = rule_of(&Fib::new(view.snapshot), clues, &asked, seen.key.table, refused);
             lines.push(TraceLine::Verdict(VerdictLine {
                 time,
                 prefix: watch.prefix,
@@ -114,7 +128,7 @@ impl Teller {
     fn packet(&mut self, view: &View<'_>, seen: &PacketSeen) -> Vec<TraceLine> {
         let Some(watch) = view.watches.get(seen.key.watch as usize) else { return Vec::new() };
         let standing = view.packet(&seen.key);
-        let device = view.snapshot.device_name(seen.key.ifindex);
+        let device = view.device(Some(seen.key.netns), seen.key.ifindex);
         let time = self.clock.tell(seen.time_ns);
         let mut lines = vec![TraceLine::Egress(EgressLine {
             time: time.clone(),
@@ -124,10 +138,12 @@ impl Teller {
             device: device.clone(),
             standing,
             bytes: seen.length,
+            netns: seen.key.netns,
+            netns_name: view.namespace(Some(seen.key.netns)),
             bgp: seen.key.marks.bgp,
             bound: seen.key.marks.bound,
             probe: seen.key.marks.probe,
-            before: seen.previous_ifindex.map(|index| view.snapshot.device_name(index)),
+            before: seen.previous_ifindex.map(|index| view.device(Some(seen.key.netns), index)),
             task: task(&seen.task),
         })];
         if let Some(verdict) = self.verdicts.packet(seen.key.watch, standing) {
@@ -145,12 +161,14 @@ impl Teller {
         lines
     }
 
-    fn tcp(&self, seen: &TcpSeen) -> TcpLine {
+    fn tcp(&self, view: &View<'_>, seen: &TcpSeen) -> TcpLine {
         TcpLine {
             time: self.clock.tell(seen.time_ns),
             flow: flow(&seen.flow),
             old: seen.old,
             new: seen.new,
+            netns: seen.netns,
+            netns_name: view.namespace(Some(seen.netns)),
             task: task(&seen.task),
         }
     }
@@ -169,6 +187,9 @@ impl Teller {
             packets: self.packet_counts(view, totals),
             destinations: destination_counts(view, totals),
             verdicts,
+            stories: Vec::new(),
+            stories_untold: 0,
+            command: None,
             lost: totals.losses,
             passed_over: totals.passed_over,
         }
@@ -181,7 +202,7 @@ impl Teller {
             Some(LookupCount {
                 prefix: watch.prefix,
                 table: key.table,
-                device: key.ifindex.map(|index| view.snapshot.device_name(index)),
+                device: key.ifindex.map(|index| view.device(key.netns, index)),
                 outcome,
                 errno,
                 kind: key.kind,
@@ -207,7 +228,8 @@ impl Teller {
             let watch = view.watches.get(key.watch as usize)?;
             Some(PacketCount {
                 prefix: watch.prefix,
-                device: view.snapshot.device_name(key.ifindex),
+                device: view.device(Some(key.netns), key.ifindex),
+                netns: key.netns,
                 right: (!watch.tunnels.is_empty()).then(|| watch.tunnels.contains(&key.ifindex)),
                 standing: view.packet(key),
                 bgp: key.marks.bgp,
@@ -231,7 +253,7 @@ fn destination_counts(view: &View<'_>, totals: &Totals) -> Vec<DestinationCount>
         .iter()
         .map(|total| DestinationCount {
             destination: total.address,
-            device: (total.ifindex != 0).then(|| view.snapshot.device_name(total.ifindex)),
+            device: (total.ifindex != 0).then(|| view.device(Some(total.netns), total.ifindex)),
             what: if total.packets { Counted::Packets } else { Counted::Lookups },
             count: total.tally.count,
         })
@@ -287,11 +309,11 @@ fn prefix_verdicts(view: &View<'_>, totals: &Totals, told: &Verdicts) -> Vec<Pre
     view.watches.iter().enumerate().filter_map(judge).collect()
 }
 
-fn names(view: &View<'_>, indices: &[u32]) -> Vec<String> {
+pub(super) fn names(view: &View<'_>, indices: &[u32]) -> Vec<String> {
     indices.iter().map(|index| view.snapshot.device_name(*index)).collect()
 }
 
-fn result(outcome: LookupOutcome) -> (LookupResult, Option<i32>) {
+pub(super) fn result(outcome: LookupOutcome) -> (LookupResult, Option<i32>) {
     match outcome {
         LookupOutcome::Hit => (LookupResult::Hit, None),
         LookupOutcome::Miss => (LookupResult::Miss, None),
@@ -299,7 +321,7 @@ fn result(outcome: LookupOutcome) -> (LookupResult, Option<i32>) {
     }
 }
 
-fn flow(seen: &FlowSeen) -> FlowReport {
+pub(super) fn flow(seen: &FlowSeen) -> FlowReport {
     FlowReport {
         source: seen.source,
         destination: seen.destination,
@@ -309,33 +331,27 @@ fn flow(seen: &FlowSeen) -> FlowReport {
     }
 }
 
-fn task(task: &Task) -> TaskReport {
+pub(super) fn task(task: &Task) -> TaskReport {
     TaskReport { pid: task.process, name: task.comm.clone() }
 }
 
 /// The rule that must have led a lookup to its table, and who put it there. The engine's walk is preferred; where it
 /// ends in another table, the first rule to that table that may match stands for it.
-fn rule_of(view: &View<'_>, clues: &Clues, seen: &LookupSeen) -> (Option<String>, Option<String>) {
-    let flow = Flow {
-        from: seen.flow.source,
-        iif: seen.iif,
-        oif: seen.oif,
-        mark: seen.mark,
-        uid: seen.uid,
-        protocol: seen.flow.protocol,
-        source_port: seen.flow.source_port,
-        destination_port: seen.flow.destination_port,
-        ..Flow::plain(seen.flow.destination)
-    };
-    let fib = Fib::new(view.snapshot);
-    let end = walk::walk(&fib, &fib.policy(flow.family()), &flow);
-    let refused = matches!(seen.key.outcome, LookupOutcome::Refused(_));
+pub(super) fn rule_of(
+    fib: &Fib<'_>,
+    clues: &Clues,
+    flow: &Flow,
+    table: u32,
+    refused: bool,
+) -> (Option<String>, Option<String>) {
+    let end = walk::walk(fib, &fib.policy(flow.family()), flow);
     let rule = match end.rule() {
-        Some(rule) if refused || rule.table() == Some(seen.key.table) => Some(rule),
-        _ => view.snapshot.rules_of(Family::of(seen.flow.destination)).find(|rule| {
-            rule.table() == Some(seen.key.table) && !matches!(walk::matches(&fib, rule, &flow), Match::No(_))
-        }),
+        Some(rule) if refused || rule.table() == Some(table) => Some(rule),
+        _ => fib
+            .snapshot()
+            .rules_of(flow.family())
+            .find(|rule| rule.table() == Some(table) && !matches!(walk::matches(fib, rule, flow), Match::No(_))),
     };
-    let owner = owner::owner(view.snapshot, clues, rule);
+    let owner = owner::owner(fib.snapshot(), clues, rule);
     (rule.map(ToString::to_string), (owner.confidence > Confidence::Unknown).then_some(owner.name))
 }

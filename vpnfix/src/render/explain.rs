@@ -143,7 +143,7 @@ fn step(out: &mut String, step: &WalkStep, palette: Palette) {
     let _ = writeln!(out, "  {rule}\n         {did}");
 }
 
-fn did(did: &Did) -> String {
+pub(super) fn did(did: &Did) -> String {
     match did {
         Did::NotAsked => "not asked any more".into(),
         Did::JumpedOver => "jumped over".into(),

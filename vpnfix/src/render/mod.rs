@@ -5,7 +5,9 @@ pub mod diagnose;
 pub mod doctor;
 pub mod explain;
 pub mod fix;
+pub mod live;
 pub mod persist;
+pub mod story;
 pub mod trace;
 pub mod verify;
 
@@ -25,6 +27,12 @@ impl Palette {
     #[must_use]
     pub fn new(colored: bool) -> Self {
         Self { colored }
+    }
+
+    /// Are there colours?
+    #[must_use]
+    pub fn is_colored(self) -> bool {
+        self.colored
     }
 
     fn paint(self, style: Style, text: impl Display) -> String {
@@ -92,6 +100,17 @@ fn table_name(table: u32) -> String {
     match table {
         crate::core::owner::STRONGSWAN_TABLE => "220 (the number is strongSwan's default)".into(),
         _ => crate::core::model::rule::table_word(table),
+    }
+}
+
+/// The same in a few words, for columns: `220 (strongSwan)`.
+fn short_table_name(table: u32) -> String {
+    match table {
+        crate::core::owner::STRONGSWAN_TABLE => "220 (strongSwan)".into(),
+        crate::core::model::TABLE_MAIN => "254 (main)".into(),
+        crate::core::model::TABLE_LOCAL => "255 (local)".into(),
+        crate::core::model::TABLE_DEFAULT => "253 (default)".into(),
+        number => number.to_string(),
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Palette, counted};
+use super::{Palette, counted, short_table_name, story};
 use crate::core::live::{Standing, Verdict};
-use crate::core::model::rule::table_word;
 use crate::core::observation::{LookupKind, Losses, TcpState};
 use crate::core::report::trace::{
-    EgressLine, FlowReport, LookupLine, LookupResult, Start, Summary, TcpLine, TraceLine, VerdictLine,
+    CommandReport, EgressLine, FlowReport, LookupLine, LookupResult, Start, Summary, TcpLine, TraceLine, VerdictLine,
 };
 
 /// One line as a person reads it; the summary is several.
@@ -19,6 +18,7 @@ pub fn text(line: &TraceLine, palette: Palette) -> String {
         TraceLine::Egress(egress) => self::egress(egress, palette),
         TraceLine::Tcp(tcp) => self::tcp(tcp, palette),
         TraceLine::Verdict(verdict) => self::verdict(verdict, palette),
+        TraceLine::Story(line) => story::line(line, palette),
         TraceLine::Summary(summary) => self::summary(summary, palette),
     };
     // Where there is nothing to remark, the columns end early.
@@ -42,11 +42,13 @@ fn start(start: &Start, palette: Palette) -> String {
 }
 
 /// `09:34:02.578943` of a time in RFC 3339.
-fn clock(time: &str) -> &str {
+pub(super) fn clock(time: &str) -> &str {
     time.split_once('T').map_or(time, |(_, rest)| rest.trim_end_matches('Z'))
 }
 
-fn flow_words(flow: &FlowReport) -> String {
+/// A flow in a few words: `tcp 10.0.0.1:40000 -> 10.0.0.2:179`.
+#[must_use]
+pub fn flow_words(flow: &FlowReport) -> String {
     let end = |address: &str, port: u16| match (port, address.contains(':')) {
         (0, _) => address.to_string(),
         (port, false) => format!("{address}:{port}"),
@@ -78,6 +80,7 @@ fn marks(standing: Standing, traits: Traits, kind: Option<LookupKind>, palette: 
         Standing::Bound => palette.faint("bound"),
         Standing::Internal => palette.faint("source validation"),
         Standing::NamespaceUnknown => palette.faint("namespace unknown"),
+        Standing::OtherNamespace => palette.faint("another namespace"),
         Standing::Unjudged => String::new(),
     });
     if traits.bgp {
@@ -119,42 +122,54 @@ fn lookup(line: &LookupLine, palette: Palette) -> String {
         (LookupResult::Refused, _) => format!("refused (errno {})", line.errno.unwrap_or(0)),
     };
     let before = line.before.as_ref().map_or_else(String::new, |before| {
-        format!(" (was table {}, {})", table_word(before.table), before.device.as_deref().unwrap_or("no device"))
+        format!(" (was {}, {})", short_table_name(before.table), before.device.as_deref().unwrap_or("no device"))
     });
-    format!(
-        "{}  lookup   {}  table {}: {found}{before}  {}  {}\n",
-        clock(&line.time),
-        flow_words(&line.flow),
-        table_word(line.table),
-        marks(line.standing, Traits { bgp: line.bgp, bound: line.bound, probe: line.probe }, Some(line.kind), palette),
-        palette.faint(format!("[{} {}]", line.task.name, line.task.pid)),
+    let told = format!("table {}: {found}{before}", short_table_name(line.table));
+    let traits = Traits { bgp: line.bgp, bound: line.bound, probe: line.probe };
+    columns(
+        &line.time,
+        "lookup",
+        &line.flow,
+        &told,
+        &format!(
+            "{}  {}{}",
+            marks(line.standing, traits, Some(line.kind), palette),
+            palette.faint(format!("[{} {}]", line.task.name, line.task.pid)),
+            namespace(line.netns_name.as_deref(), palette),
+        ),
     )
+}
+
+/// The columns of an event: time, kind, flow, what was told of it, what it means.
+fn columns(time: &str, kind: &str, flow: &FlowReport, told: &str, means: &str) -> String {
+    format!("{}  {kind:<7}  {:<FLOW_COLUMN$}  {told:<TOLD_COLUMN$}  {means}\n", clock(time), flow_words(flow))
+}
+
+/// Two IPv4 addresses with ports and a protocol.
+const FLOW_COLUMN: usize = 48;
+/// Table, device and gateway.
+const TOLD_COLUMN: usize = 46;
+
+fn namespace(name: Option<&str>, palette: Palette) -> String {
+    name.map_or_else(String::new, |name| palette.faint(format!("  in {name}")))
 }
 
 fn egress(line: &EgressLine, palette: Palette) -> String {
     let before = line.before.as_ref().map_or_else(String::new, |before| format!(" (was {before})"));
-    format!(
-        "{}  egress   {}  by {}{before}, {} bytes  {}\n",
-        clock(&line.time),
-        flow_words(&line.flow),
-        line.device,
-        line.bytes,
-        marks(line.standing, Traits { bgp: line.bgp, bound: line.bound, probe: line.probe }, None, palette),
-    )
+    let told = format!("by {}{before}, {} bytes", line.device, line.bytes);
+    let traits = Traits { bgp: line.bgp, bound: line.bound, probe: line.probe };
+    let means = marks(line.standing, traits, None, palette) + &namespace(line.netns_name.as_deref(), palette);
+    columns(&line.time, "egress", &line.flow, &told, &means)
 }
 
 fn tcp(line: &TcpLine, palette: Palette) -> String {
-    format!(
-        "{}  tcp      {}  {} -> {}\n",
-        clock(&line.time),
-        flow_words(&line.flow),
-        tcp_state(line.old),
-        palette.strong(tcp_state(line.new)),
-    )
+    let told = format!("{} -> {}", tcp_state(line.old), tcp_state(line.new));
+    columns(&line.time, "tcp", &line.flow, &told, &namespace(line.netns_name.as_deref(), palette))
 }
 
 /// The names of RFC 9293, as `ss` and `netstat` have them; the last two are Linux's own.
-fn tcp_state(state: TcpState) -> &'static str {
+#[must_use]
+pub fn tcp_state(state: TcpState) -> &'static str {
     match state {
         TcpState::Established => "ESTABLISHED",
         TcpState::SynSent => "SYN-SENT",
@@ -194,11 +209,43 @@ fn verdict(line: &VerdictLine, palette: Palette) -> String {
         (Some(rule), None) => format!("; rule `{rule}`"),
         _ => String::new(),
     };
-    format!("{}  {}  {} {how}{rule}\n", clock(&line.time), verdict_word(line.verdict, palette), line.prefix)
+    format!("{}  verdict  {}  {} {how}{rule}\n", clock(&line.time), verdict_word(line.verdict, palette), line.prefix)
+}
+
+/// Most stories that are told in full at the end of a text.
+const STORIES_TOLD: usize = 12;
+
+/// The flows as they stand at the end, the worst first.
+fn stories(out: &mut String, summary: &Summary, palette: Palette) {
+    if summary.stories.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n{}", palette.strong("What became of each flow, the worst first"));
+    for story in summary.stories.iter().take(STORIES_TOLD) {
+        out.push_str("  ");
+        out.push_str(&story::standing(story, palette));
+    }
+    let more = summary.stories.len().saturating_sub(STORIES_TOLD) as u64;
+    if more > 0 {
+        let _ = writeln!(out, "  … and {} (`--format json` has all)", counted(more, "flow"));
+    }
+    if summary.stories_untold > 0 {
+        let _ = writeln!(out, "  {} found no room for a story", counted(summary.stories_untold, "further event"));
+    }
+}
+
+fn command(command: &CommandReport) -> String {
+    let end = match (command.status, command.signal) {
+        (Some(status), _) => format!("ended with status {status}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended".into(),
+    };
+    format!("`{}` (process {}) {end}\n", command.words.join(" "), command.pid)
 }
 
 fn summary(summary: &Summary, palette: Palette) -> String {
     let mut out = String::new();
+    stories(&mut out, summary, palette);
     let _ = writeln!(out, "\n{}", palette.strong(format!("Seen in {:.1} s", summary.seconds)));
     let untold = |standing| matches!(standing, Standing::Step | Standing::NamespaceUnknown);
     for count in summary.lookups.iter().filter(|count| !untold(count.standing)) {
@@ -208,7 +255,7 @@ fn summary(summary: &Summary, palette: Palette) -> String {
             "  {:>9} lookups  {:<20} table {} dev {device}  {}",
             count.count,
             count.prefix.to_string(),
-            table_word(count.table),
+            short_table_name(count.table),
             marks(
                 count.standing,
                 Traits { bgp: count.bgp, bound: count.bound, probe: count.probe },
@@ -248,6 +295,9 @@ fn summary(summary: &Summary, palette: Palette) -> String {
         };
         let _ = writeln!(out, "{}  {}  {told}", verdict_word(verdict.verdict, palette), verdict.prefix);
     }
+    if let Some(command) = &summary.command {
+        out.push_str(&self::command(command));
+    }
     let _ = writeln!(out, "{}", losses(&summary.lost, palette));
     let unknown = summary.lookups.iter().filter(|count| count.standing == Standing::NamespaceUnknown);
     let unknown: u64 = unknown.map(|count| count.count).sum();
@@ -271,6 +321,7 @@ fn losses(lost: &Losses, palette: Palette) -> String {
         (lost.packets_uncounted, "packets not counted"),
         (lost.destinations_uncounted, "destinations not told apart"),
         (lost.outcomes_untracked, "changes not followed"),
+        (lost.flows_uncounted, "events of flows not told apart"),
         (lost.unreadable_packets, "packets not readable"),
         (lost.undecodable_records, "records not decoded"),
     ];

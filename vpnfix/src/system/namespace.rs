@@ -10,6 +10,7 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 use thiserror::Error;
 
+use crate::core::live::Others;
 use crate::core::model::Netns;
 
 /// Where `ip netns` keeps its names (ip-netns(8)).
@@ -178,6 +179,43 @@ pub fn known() -> Vec<String> {
     names
 }
 
+/// All namespaces that can be named, and their devices: those of `ip netns` by their names, others by a process in them.
+/// What cannot be looked at is left out.
+#[must_use]
+pub fn survey() -> Others {
+    let mut others = Others::default();
+    for name in known() {
+        let target = Target::Named(name.clone());
+        if let Some(inode) = inode_of(&target) {
+            others.names.entry(inode).or_insert(name);
+            add_devices(&mut others, inode, &target);
+        }
+    }
+    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    for process in processes.filter(|entry| entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit())) {
+        let target = Target::Path(process.path().join("ns/net"));
+        let Some(inode) = inode_of(&target).filter(|inode| !others.names.contains_key(inode)) else { continue };
+        let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        others.names.insert(inode, format!("{}/{}", comm.trim(), process.file_name().to_string_lossy()));
+        add_devices(&mut others, inode, &target);
+    }
+    others
+}
+
+fn inode_of(target: &Target) -> Option<u32> {
+    identify(target).ok().and_then(|netns| u32::try_from(netns.inode).ok())
+}
+
+fn add_devices(others: &mut Others, inode: u32, target: &Target) {
+    let devices = within(target, || {
+        let listed = nix::net::if_::if_nameindex().ok()?;
+        Some(listed.iter().map(|one| (one.index(), one.name().to_string_lossy().into_owned())).collect::<Vec<_>>())
+    });
+    for (index, name) in devices.ok().flatten().into_iter().flatten() {
+        others.devices.insert((inode, index), name);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +240,13 @@ mod tests {
         let inside = within(&Target::Current, || identify(&Target::Current).unwrap()).unwrap();
         assert_eq!(outside, inside);
         assert!(outside.inode > 0);
+    }
+
+    #[test]
+    fn the_survey_names_this_one_with_its_devices() {
+        let own = u32::try_from(identify(&Target::Current).unwrap().inode).unwrap();
+        let others = survey();
+        assert!(others.names.contains_key(&own), "{:?}", others.names);
     }
 
     #[test]

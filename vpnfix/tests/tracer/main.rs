@@ -18,7 +18,9 @@ use nix::{
 };
 use scene::*;
 use vpnfix::{
-    core::observation::{Hook, LookupKey, LookupKind, LookupOutcome, LookupSeen, Observation, Occasion, TcpState},
+    core::observation::{
+        Act, FlowKey, Hook, LookupKey, LookupKind, LookupOutcome, LookupSeen, Observation, Occasion, TcpState,
+    },
     system::bpf::{self, Request, Tracer},
     system::probe::{Probe, ProbeTarget},
 };
@@ -355,4 +357,63 @@ fn what_does_not_fit_is_counted_and_the_counts_by_key_still_hold() {
     assert_eq!(packets(&totals, |key| key.ifindex == wan), u64::from(destinations));
     assert!(totals.losses.destinations_uncounted >= 2000, "{:?}", totals.losses);
     assert!(totals.destinations.len() <= vpnfix_common::DESTINATIONS_MAX as usize);
+}
+
+/// What happens to single flows: lookups, packets by device, answers, drops, each counted by flow.
+#[test]
+fn flows_are_told_apart() {
+    if skipped() {
+        return;
+    }
+    let scene = Scene::new();
+    let (sender, other, _sink) = (scene.sender(), scene.sender(), scene.sink());
+    let wan = scene.ifindex("wan0");
+    let mut tracer = Tracer::attach(&Request { by_flow: true, ..scene.request(&[PREFIX]) }).unwrap();
+    println!("{:#?}", tracer.hooks());
+    for hook in tracer.hooks().iter().filter(|hook| hook.program.is_by_flow()) {
+        assert!(hook.attached, "{hook:?}");
+    }
+    for _ in 0..3 {
+        send(&sender, PEER);
+    }
+    send(&other, PEER);
+    let port = sender.local_addr().unwrap().port();
+    let first = wait_for(&mut tracer, |observation| match observation {
+        Observation::Flow(event) if matches!(event.key.act, Act::Packet(_)) => Some(event.clone()),
+        _ => None,
+    });
+    assert_eq!((first.key.act, first.key.flow.source_port), (Act::Packet(wan), port));
+    assert!(!first.stack.is_empty(), "{first:?}");
+    let totals = tracer.totals().unwrap();
+    println!("{:#?}", totals.flows);
+    let count = |chosen: &dyn Fn(&FlowKey) -> bool| -> u64 {
+        totals.flows.iter().filter(|(key, _)| chosen(key)).map(|(_, tally)| tally.count).sum()
+    };
+    assert_eq!(count(&|key| key.flow.source_port == port && key.act == Act::Packet(wan)), 3);
+    assert_eq!(count(&|key| key.flow.source_port != port && key.act == Act::Packet(wan)), 1);
+    let hit =
+        |key: &FlowKey| matches!(key.act, Act::Lookup { table, hook: Hook::FibTable, .. } if table == WRONG_TABLE);
+    assert_eq!(count(&|key| key.flow.source_port == port && hit(key)), 3);
+    assert_nothing_lost(&totals);
+}
+
+/// The filters of protocol and port leave out, in the kernel, what is not asked for.
+#[test]
+fn only_what_is_asked_for_is_told() {
+    if skipped() {
+        return;
+    }
+    let scene = Scene::new();
+    let (sender, _sink) = (scene.sender(), scene.sink());
+    let told = |protocol, port| {
+        let tracer = Tracer::attach(&Request { protocol, port, by_flow: true, ..scene.request(&[PREFIX]) }).unwrap();
+        send(&sender, PEER);
+        let totals = tracer.totals().unwrap();
+        (lookups(&totals, is_any_hit), packets(&totals, |_| true), totals.flows.len())
+    };
+    assert_eq!(told(Some(6), None), (0, 0, 0));
+    assert_eq!(told(None, Some(10)), (0, 0, 0));
+    let (lookups, packets, flows) = told(Some(17), Some(9));
+    assert_eq!((lookups, packets), (1, 1));
+    assert!(flows >= 2, "{flows}");
 }

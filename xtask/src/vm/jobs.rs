@@ -8,7 +8,7 @@ use crate::test::{BINARY_VARIABLE, ENGINE_CASES_VARIABLE};
 const WITHOUT_FEXIT: (&str, &str) = ("VPNFIX_NO_FEXIT", "1");
 
 /// Scenes that are played both ways: what they test hangs on how outcomes are known. For the others one way is enough.
-const BOTH_WAYS: [&str; 6] = ["tracer", "counting", "flips", "truths", "proof", "story"];
+const BOTH_WAYS: [&str; 7] = ["tracer", "counting", "flips", "truths", "proof", "story", "stories"];
 
 /// The test of the golden hosts, which records them too.
 pub const GOLDEN: &str = "golden";
@@ -19,10 +19,10 @@ pub const RECORDINGS: &str = "recordings";
 /// Makes a scene that needs a kind of link a failure where it lacks: these kernels have all kinds.
 const ALL_KINDS: (&str, &str) = ("VPNFIX_ALL_KINDS", "1");
 
-/// Scenes about files, the journal, system calls, and who made a rule: they hang on no kind of tunnel, and a brief run plays
+/// Scenes about files, the journal, system calls, the terminal, and who made a rule: they hang on no kind of tunnel, and a brief run plays
 /// them on the host's own kernel alone, where they take seconds instead of minutes.
-const ON_ANY_KERNEL: [&str; 9] =
-    ["audit", "coexistence", "cure", "documents", "faults", "journals", "kill", "persist", "races"];
+const ON_ANY_KERNEL: [&str; 10] =
+    ["audit", "coexistence", "cure", "documents", "faults", "journals", "kill", "live_view", "persist", "races"];
 
 /// Scenes that a brief run keeps on every kernel: the kernel side itself.
 const KERNEL_SIDE: &str = "tracer";

@@ -11,7 +11,7 @@ use crate::core::confirm::{self, Confirmation, Evidence, Probed};
 use crate::core::destination::Destination;
 use crate::core::finding::{Note, NoteId};
 use crate::core::judge::Judgement;
-use crate::core::live::View;
+use crate::core::live::{Others, View};
 use crate::core::model::Snapshot;
 use crate::core::observation::Totals;
 use crate::core::report::fix::FixReport;
@@ -103,7 +103,12 @@ impl Repair<'_> {
         let after = Snapshot { links, rules, ..self.host.snapshot.clone() };
         let now = attach::totals(&self.tracer)?;
         let evidence = Evidence {
-            view: View { snapshot: &after, watches: &self.watches, knows_outcomes: self.tracer.knows_outcomes() },
+            view: View {
+                snapshot: &after,
+                watches: &self.watches,
+                knows_outcomes: self.tracer.knows_outcomes(),
+                others: &Others::default(),
+            },
             at_change,
             settled,
             now: &now,

@@ -57,7 +57,7 @@ impl<'a> Repair<'a> {
             query_thread: Some(access.queries.thread_id()),
             probe: probe.as_ref().map(|probe| bpf::Probe { thread: probe.thread_id(), icmp_id: probe.icmp_id() }),
             log_level: settings.kernel_log,
-            ..attach::request(&access.netns)
+            ..attach::request(&access.netns, false)
         })?;
         Ok(Self { access, settings, host, before, controls, plan, watches, tracer, probe, wait: args.wait })
     }

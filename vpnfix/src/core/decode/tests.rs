@@ -86,6 +86,35 @@ fn tcp_record() -> Vec<u8> {
     record
 }
 
+/// A flow's record: a packet that came back was dropped for reason 16.
+fn flow_record() -> Vec<u8> {
+    let mut record = Vec::new();
+    record.extend(ABI_VERSION.to_ne_bytes());
+    record.extend(event_kind::FLOW.to_ne_bytes());
+    record.extend((size_of::<vpnfix_common::FlowEvent>() as u32).to_ne_bytes());
+    record.extend(80u64.to_ne_bytes());
+    record.extend(flow_key_bytes(act::ANSWER_DROP, 16));
+    for number in [0u32, 0, 0, 0, 84, 16] {
+        record.extend(number.to_ne_bytes());
+    }
+    record.extend(task_bytes());
+    for frame in 0..STACK_FRAMES as u64 {
+        record.extend((0xffff_ffff_8100_0000 + frame).to_ne_bytes());
+    }
+    record
+}
+
+fn flow_key_bytes(act: u8, detail: i32) -> Vec<u8> {
+    let mut key = flow_bytes();
+    key.extend(0xffff_ffff_8123_4567u64.to_ne_bytes());
+    for number in [4_026_531_833u32, 3, 7, 220] {
+        key.extend(number.to_ne_bytes());
+    }
+    key.extend(detail.to_ne_bytes());
+    key.extend([act, hook::FIB_TABLE, lookup_kind::OUTPUT, flag::BGP]);
+    key
+}
+
 /// The record with one byte replaced.
 fn with(mut record: Vec<u8>, at: usize, value: u8) -> Vec<u8> {
     record[at] = value;
@@ -120,7 +149,7 @@ fn a_packet_and_a_state_are_read() {
 
 #[test]
 fn every_truncation_is_an_error() {
-    for record in [lookup_record(), packet_record(), tcp_record()] {
+    for record in [lookup_record(), packet_record(), tcp_record(), flow_record()] {
         for length in 0..record.len() {
             let error = observation(&record[..length]).unwrap_err();
             assert!(matches!(error, DecodeError::Truncated { .. }), "{length}: {error}");
@@ -148,6 +177,9 @@ fn hostile_records_are_errors() {
         ("packet's family", with(packet_record(), 16 + 13, 0)),
         ("packet's occasion", with(packet_record(), 80, 0)),
         ("TCP state", with(tcp_record(), 61, 14)),
+        ("act", with(flow_record(), 16 + 68, 9)),
+        ("flow's family", with(flow_record(), 16 + 37, 5)),
+        ("flow's flags", with(flow_record(), 16 + 71, 0x80)),
     ];
     for (what, record) in table {
         assert!(observation(record).is_err(), "{what}");
@@ -158,12 +190,33 @@ fn hostile_records_are_errors() {
 
 #[test]
 fn no_single_byte_makes_it_panic() {
-    for record in [lookup_record(), packet_record(), tcp_record()] {
+    for record in [lookup_record(), packet_record(), tcp_record(), flow_record()] {
         for at in 0..record.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let _ = observation(&with(record.clone(), at, value));
             }
         }
+    }
+}
+
+#[test]
+fn what_happens_to_a_flow_is_read() {
+    let Observation::Flow(event) = observation(&flow_record()).unwrap() else { panic!("no flow") };
+    let place = DropPlace { incoming: true, reason: Some(16), location: 0xffff_ffff_8123_4567, ifindex: Some(7) };
+    assert_eq!((event.key.act, event.key.netns, event.key.watch), (Act::Drop(place), 4_026_531_833, 3));
+    assert!(event.key.marks.bgp);
+    // Only as many frames as the kernel filled.
+    assert_eq!((event.length, event.stack.len()), (84, 2));
+    assert_eq!(event.stack[1], 0xffff_ffff_8100_0001);
+    let act = |act, detail| flow_key(&flow_key_bytes(act, detail)).map(|key| key.act);
+    assert_eq!(act(act::PACKET, 0), Ok(Act::Packet(7)));
+    assert_eq!(act(act::ANSWER, 0), Ok(Act::Answer(7)));
+    assert_eq!(act(act::RETRANSMIT, 0), Ok(Act::Retransmission));
+    assert!(matches!(act(act::DROP, 0), Ok(Act::Drop(DropPlace { incoming: false, reason: None, .. }))));
+    assert!(matches!(act(act::LOOKUP, -101), Ok(Act::Lookup { table: 220, outcome: LookupOutcome::Refused(101), .. })));
+    assert!(act(act::LOOKUP, 1).is_err());
+    for length in 0..flow_key_bytes(act::PACKET, 0).len() {
+        assert!(flow_key(&flow_key_bytes(act::PACKET, 0)[..length]).is_err());
     }
 }
 

@@ -5,7 +5,7 @@ mod belonging;
 mod kernel;
 mod question;
 mod remedy;
-mod steps;
+pub(super) mod steps;
 mod unlearned;
 
 use super::destination::{Class, Destination};

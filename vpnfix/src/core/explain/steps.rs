@@ -7,7 +7,7 @@ use crate::core::report::explain::{Did, NexthopReport, RouteReport, Selector, Su
 use crate::core::walk::{self, End, Fib, Flow, Found, LOOPBACK_INDEX, Mismatch, Outcome, Policy, Walk};
 
 /// Every rule with what it did; those that stand after the deciding one were not asked.
-pub(super) fn steps(fib: &Fib<'_>, policy: &Policy<'_>, walk: &Walk<'_>, flow: &Flow) -> Vec<WalkStep> {
+pub(in crate::core) fn steps(fib: &Fib<'_>, policy: &Policy<'_>, walk: &Walk<'_>, flow: &Flow) -> Vec<WalkStep> {
     let step =
         |rule: &Rule, decided: bool, did: Did| WalkStep { priority: rule.priority, rule: rule.words(), decided, did };
     let asked = walk.steps.iter().map(|(rule, outcome)| {

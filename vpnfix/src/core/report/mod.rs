@@ -6,6 +6,7 @@ pub mod diagnose;
 pub mod doctor;
 pub mod explain;
 pub mod fix;
+pub mod flow;
 pub mod persist;
 pub mod trace;
 pub mod verify;

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Outcome;
+use super::flow::{StoryLine, StoryReport};
 use crate::core::live::{Standing, Verdict};
 use crate::core::model::{HostFacts, Netns};
 use crate::core::observation::{Hook, LookupKind, Losses, Occasion, PassedOver, TcpState};
@@ -28,6 +29,8 @@ pub enum TraceLine {
     Tcp(TcpLine),
     /// The verdict on a prefix changed.
     Verdict(VerdictLine),
+    /// The story of a flow, when it has settled, and again when it changed.
+    Story(Box<StoryLine>),
     /// The last line.
     Summary(Summary),
 }
@@ -43,8 +46,10 @@ pub struct Start {
     pub time: String,
     /// The host.
     pub host: HostFacts,
-    /// The namespace.
+    /// The namespace that is judged.
     pub netns: Netns,
+    /// Other namespaces are told of too.
+    pub every_netns: bool,
     /// The hooks.
     pub hooks: Vec<HookReport>,
     /// The outcome of whole walks is seen, not only each table's.
@@ -132,6 +137,8 @@ pub struct LookupLine {
     pub kind: LookupKind,
     /// Namespace's inode, `null` where the hook cannot tell.
     pub netns: Option<u32>,
+    /// Name of the namespace, `null` where it has none.
+    pub netns_name: Option<String>,
     /// TCP port 179.
     pub bgp: bool,
     /// Bound to a device.
@@ -190,6 +197,10 @@ pub struct EgressLine {
     pub standing: Standing,
     /// Bytes from the network header on.
     pub bytes: u32,
+    /// Namespace's inode.
+    pub netns: u32,
+    /// Name of the namespace, `null` where it has none.
+    pub netns_name: Option<String>,
     /// TCP port 179.
     pub bgp: bool,
     /// Bound to a device.
@@ -214,6 +225,10 @@ pub struct TcpLine {
     pub old: TcpState,
     /// State after.
     pub new: TcpState,
+    /// Namespace's inode.
+    pub netns: u32,
+    /// Name of the namespace, `null` where it has none.
+    pub netns_name: Option<String>,
     /// In whose context.
     pub task: TaskReport,
 }
@@ -259,6 +274,12 @@ pub struct Summary {
     pub destinations: Vec<DestinationCount>,
     /// The worst verdict on each judged prefix of which something was seen.
     pub verdicts: Vec<PrefixVerdict>,
+    /// The flows, the worst first.
+    pub stories: Vec<StoryReport>,
+    /// What happened to flows of which no story is told, for want of room.
+    pub stories_untold: u64,
+    /// The command that was run, if one was.
+    pub command: Option<CommandReport>,
     /// What was lost.
     pub lost: Losses,
     /// What was left out.
@@ -312,6 +333,8 @@ pub struct PacketCount {
     pub prefix: IpNet,
     /// Device they were handed to.
     pub device: String,
+    /// Namespace's inode.
+    pub netns: u32,
     /// It is a tunnel that they belong to; `null` for a prefix that is only watched.
     pub right: Option<bool>,
     /// What they say about the prefix.
@@ -373,4 +396,17 @@ pub struct PrefixVerdict {
     pub wrong_lookups: u64,
     /// The devices they left by.
     pub wrong_devices: Vec<String>,
+}
+
+/// The command that was traced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandReport {
+    /// Its words; what is not UTF-8 in them is replaced.
+    pub words: Vec<String>,
+    /// Its process id.
+    pub pid: u32,
+    /// Its exit status, `null` if a signal ended it.
+    pub status: Option<i32>,
+    /// The number of the signal that ended it.
+    pub signal: Option<i32>,
 }

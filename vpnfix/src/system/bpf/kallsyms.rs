@@ -1,4 +1,5 @@
-//! Addresses of kernel functions, by which the programs tell vpnfix's own queries from a softirq that interrupts them.
+//! Addresses of kernel functions: those by which the programs tell vpnfix's own queries from a softirq that interrupts
+//! them, and the names of all, by which call stacks and the places of drops are read.
 
 use std::{fs, io};
 
@@ -58,6 +59,52 @@ fn symbols(table: &str) -> impl Iterator<Item = (u64, &str)> {
     })
 }
 
+/// Code that lies further behind the last symbol before it belongs to none.
+const LONGEST_FUNCTION: u64 = 1 << 20;
+
+/// The kernel's functions by address. Empty where the kernel hides addresses (`kernel.kptr_restrict`).
+#[derive(Debug, Default)]
+pub struct Symbols {
+    table: String,
+    /// Address, and where in the table the name stands (start and length); sorted.
+    starts: Vec<(u64, u32, u16)>,
+}
+
+impl Symbols {
+    /// Reads `/proc/kallsyms`.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read() -> io::Result<Self> {
+        fs::read_to_string("/proc/kallsyms").map(Self::of)
+    }
+
+    fn of(table: String) -> Self {
+        let mut starts = Vec::new();
+        for (address, name) in symbols(&table).filter(|(address, _)| *address != 0) {
+            let at = (name.as_ptr() as usize).saturating_sub(table.as_ptr() as usize);
+            if let (Ok(at), Ok(length)) = (u32::try_from(at), u16::try_from(name.len())) {
+                starts.push((address, at, length));
+            }
+        }
+        // Of several names for one address the first counts.
+        starts.sort_by_key(|(address, ..)| *address);
+        starts.dedup_by_key(|(address, ..)| *address);
+        Self { table, starts }
+    }
+
+    /// The function that a return address leads back into.
+    #[must_use]
+    pub fn function(&self, return_address: u64) -> Option<&str> {
+        // A call may be the last thing in its function: the byte before still belongs to it.
+        let call = return_address.checked_sub(1)?;
+        let behind = self.starts.partition_point(|(address, ..)| *address <= call);
+        let (start, at, length) = self.starts.get(behind.checked_sub(1)?)?;
+        let end = *at as usize + usize::from(*length);
+        (call - start < LONGEST_FUNCTION).then(|| self.table.get(*at as usize..end)).flatten()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +133,17 @@ mod tests {
         {
             assert_eq!(find(table), None, "{table}");
         }
+    }
+
+    #[test]
+    fn a_return_address_leads_into_its_function() {
+        let symbols = Symbols::of(TABLE.into());
+        assert_eq!(symbols.function(0xffff_ffff_8100_0150), Some("handle_softirqs"));
+        // Behind the last instruction of one function the next begins.
+        assert_eq!(symbols.function(0xffff_ffff_8100_0200), Some("handle_softirqs"));
+        assert_eq!(symbols.function(0xffff_ffff_c000_0900), Some("inet6_rtm_getroute"));
+        assert_eq!((symbols.function(0), symbols.function(u64::MAX)), (None, None));
+        assert_eq!(Symbols::of("0000000000000000 t hidden\n".into()).function(1), None);
     }
 
     #[test]

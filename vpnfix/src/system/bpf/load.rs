@@ -55,7 +55,7 @@ pub(super) fn load(request: &Request) -> Result<Loaded, BpfError> {
     for (name, offset) in &offsets {
         loader.override_global(name, offset, true);
     }
-    let settings = Settings::new(request, functions);
+    let settings = Settings::new(request, functions, !layout.drop_reasons().is_empty());
     settings.apply(&mut loader);
     let mut ebpf = loader.load(OBJECT).map_err(of_load)?;
     fill(&mut ebpf, request)?;
@@ -75,12 +75,12 @@ fn check_numbers(request: &Request) -> Result<(), BpfError> {
 /// The globals beside the offsets.
 struct Settings {
     log_level: u8,
-    words: [(&'static str, u32); 4],
+    words: [(&'static str, u32); 8],
     addresses: [(&'static str, u64); 6],
 }
 
 impl Settings {
-    fn new(request: &Request, functions: Option<Functions>) -> Self {
+    fn new(request: &Request, functions: Option<Functions>, has_drop_reason: bool) -> Self {
         let Functions { getroute4, getroute6, softirq } = functions.unwrap_or_default();
         Self {
             log_level: request.log_level,
@@ -89,6 +89,10 @@ impl Settings {
                 ("QUERY_THREAD", request.query_thread.unwrap_or(0)),
                 ("PROBE_THREAD", request.probe.map_or(0, |probe| probe.thread)),
                 ("PROBE_ICMP_ID", request.probe.map_or(0, |probe| u32::from(probe.icmp_id))),
+                ("ONLY_PROTOCOL", request.protocol.map_or(0, u32::from)),
+                ("ONLY_PORT", request.port.map_or(0, u32::from)),
+                ("BY_FLOW", u32::from(request.by_flow)),
+                ("HAS_DROP_REASON", u32::from(has_drop_reason)),
             ],
             addresses: [
                 ("GETROUTE4_START", getroute4.start),

@@ -4,7 +4,7 @@
 //! (counts); [`support`] says what this kernel and this user lack.
 
 pub mod error;
-mod kallsyms;
+pub mod kallsyms;
 mod load;
 pub mod program;
 pub mod request;
@@ -13,6 +13,7 @@ mod totals;
 pub mod tracer;
 
 pub use error::BpfError;
+pub use kallsyms::Symbols;
 pub use program::{HookStatus, Program};
 pub use request::{Probe, Request};
 pub use support::{KernelSupport, inspect};

@@ -15,6 +15,12 @@ pub enum Program {
     Transmit,
     /// Tracepoint `inet_sock_set_state`: the TCP states of BGP's sessions.
     TcpState,
+    /// Tracepoint `tcp_retransmit_skb`: segments sent again.
+    Retransmit,
+    /// Tracepoint `kfree_skb`: packets dropped.
+    Drop,
+    /// Tracepoint `netif_receive_skb`: packets that come in.
+    Receive,
 }
 
 /// A hook and whether it is in use.
@@ -33,7 +39,16 @@ pub struct HookStatus {
 impl Program {
     /// All, in the order in which they are attached: the outcomes' hook first, as the tables' hook asks whether it is
     /// there.
-    pub const ALL: [Self; 5] = [Self::FibRules, Self::FibTable, Self::Fib6Table, Self::Transmit, Self::TcpState];
+    pub const ALL: [Self; 8] = [
+        Self::FibRules,
+        Self::FibTable,
+        Self::Fib6Table,
+        Self::Receive,
+        Self::Drop,
+        Self::Retransmit,
+        Self::Transmit,
+        Self::TcpState,
+    ];
 
     /// The kernel's name of the tracepoint or function.
     #[must_use]
@@ -44,6 +59,9 @@ impl Program {
             Self::Fib6Table => "fib6_table_lookup",
             Self::Transmit => "net_dev_start_xmit",
             Self::TcpState => "inet_sock_set_state",
+            Self::Retransmit => "tcp_retransmit_skb",
+            Self::Drop => "kfree_skb",
+            Self::Receive => "netif_receive_skb",
         }
     }
 
@@ -60,6 +78,12 @@ impl Program {
     #[must_use]
     pub fn is_required(self) -> bool {
         matches!(self, Self::FibTable | Self::Transmit)
+    }
+
+    /// It tells of single flows alone, and is attached only while these are asked for.
+    #[must_use]
+    pub fn is_by_flow(self) -> bool {
+        matches!(self, Self::Retransmit | Self::Drop | Self::Receive)
     }
 
     /// Kind and name of the type that proves the hook's existence in the kernel's BTF.

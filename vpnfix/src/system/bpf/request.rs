@@ -16,6 +16,12 @@ pub struct Request {
     pub query_thread: Option<u32>,
     /// vpnfix's own probe.
     pub probe: Option<Probe>,
+    /// The only IP protocol that is told; ICMP's number stands for ICMPv6 too.
+    pub protocol: Option<u8>,
+    /// The only port that is told, on either side.
+    pub port: Option<u16>,
+    /// Tell also flow by flow: lookups, packets, answers, drops, retransmissions.
+    pub by_flow: bool,
     /// Use `fexit` of `__fib_lookup` where the kernel lets it.
     pub use_fexit: bool,
     /// Level of the programs' debug lines (the numbers of `log::LevelFilter`, 0 is off), which go to the `log` crate.

@@ -7,7 +7,7 @@ use aya::{
     maps::{Map, MapData, PerCpuArray, PerCpuHashMap},
 };
 use vpnfix_common::{
-    DestinationKey, LookupKey as RawLookupKey, PacketKey as RawPacketKey, Tally as RawTally, Walk, counter,
+    DestinationKey, FlowKey, LookupKey as RawLookupKey, PacketKey as RawPacketKey, Tally as RawTally, Walk, counter,
 };
 
 use super::BpfError;
@@ -57,16 +57,25 @@ pub(super) fn read(ebpf: &Ebpf) -> Result<Totals, BpfError> {
             Err(error) => decoded(error),
         }
     }
+    let mut flows = Vec::new();
+    for (key, tally) in entries::<{ size_of::<FlowKey>() }>(ebpf, "FLOWS")? {
+        match decode::flow_key(&key) {
+            Ok(key) => flows.push((key, tally)),
+            Err(error) => decoded(error),
+        }
+    }
     let mut totals = Totals {
         lookups: lookups.into_iter().collect(),
         packets: packets.into_iter().collect(),
         destinations,
+        flows,
         losses: losses(ebpf)?,
         passed_over: passed_over(ebpf)?,
     };
     totals.losses.undecodable_records = undecodable;
     totals.lookups.sort_unstable_by_key(|(key, _)| *key);
     totals.packets.sort_unstable_by_key(|(key, _)| *key);
+    totals.flows.sort_unstable_by_key(|(_, tally)| (tally.first_ns, tally.last_ns));
     totals.destinations.sort_unstable_by_key(|total| (total.netns, total.address, total.ifindex, total.packets));
     Ok(totals)
 }
@@ -133,6 +142,7 @@ fn losses(ebpf: &Ebpf) -> Result<Losses, BpfError> {
         packets_uncounted: count(counter::PACKETS_UNCOUNTED)?,
         destinations_uncounted: count(counter::DESTINATIONS_UNCOUNTED)?,
         outcomes_untracked: count(counter::OUTCOMES_UNTRACKED)?,
+        flows_uncounted: count(counter::FLOWS_UNCOUNTED)?,
         unreadable_packets: count(counter::UNREADABLE_PACKETS)?,
         undecodable_records: 0,
     })

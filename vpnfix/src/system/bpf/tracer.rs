@@ -50,7 +50,7 @@ impl Tracer {
         // All are loaded before the first is attached: the kernel checks a program for much longer than it attaches it, and
         // lookups seen meanwhile without their packets would look like packets that never left.
         let mut prepared = Vec::new();
-        for program in Program::ALL {
+        for program in Program::ALL.into_iter().filter(|program| request.by_flow || !program.is_by_flow()) {
             prepared.push(prepare(&mut loaded, program, request)?);
         }
         let mut hooks = Vec::new();
@@ -76,6 +76,12 @@ impl Tracer {
     #[must_use]
     pub fn hooks(&self) -> &[HookStatus] {
         &self.hooks
+    }
+
+    /// The kernel's names of its reasons for dropping packets, by number; empty where it gives none (before 5.17).
+    #[must_use]
+    pub fn drop_reasons(&self) -> &[(i32, String)] {
+        self.loaded.layout.drop_reasons()
     }
 
     /// Are outcomes of whole IPv4 walks seen (`fexit` of `__fib_lookup`), where there are custom rules?
@@ -177,6 +183,10 @@ fn attach(loaded: &mut Loaded, status: HookStatus, request: &Request) -> Result<
     if status.attached && status.program == Program::FibRules {
         let mut known: Array<&mut MapData, u32> = map_mut(&mut loaded.ebpf, "OUTCOMES_KNOWN")?;
         known.set(0, 1, 0).map_err(BpfError::map("fill", "OUTCOMES_KNOWN"))?;
+    }
+    if status.attached && status.program == Program::Drop && loaded.layout.drop_reasons().is_empty() {
+        status.note =
+            Some("this kernel gives no reasons (they came with 5.17): drops are told by their function alone".into());
     }
     let tells_own = status.attached && status.program == Program::FibTable && request.query_thread.is_some();
     if tells_own && !loaded.knows_queries {

@@ -60,14 +60,23 @@ pub struct Layout {
     fields: Vec<Resolved>,
     /// The kernel functions and tracepoints that the programs attach to, by program: is it there?
     targets: Vec<(Program, bool)>,
+    /// The kernel's reasons for dropping packets, by number; empty where it gives none (before 5.17).
+    drop_reasons: Vec<(i32, String)>,
 }
 
 use Holds::{Bytes, Number, Pointer};
-use Program::{Fib6Table, FibRules, FibTable, TcpState, Transmit};
+use Program::{Drop, Fib6Table, FibRules, FibTable, Receive, Retransmit, TcpState, Transmit};
 
 const LOOKUPS: &[Program] = &[FibTable, FibRules, Fib6Table];
 const LOOKUPS4: &[Program] = &[FibTable, FibRules];
-const ALL: &[Program] = &[FibTable, FibRules, Fib6Table, Transmit, TcpState];
+const PACKETS: &[Program] = &[Transmit, Drop, Receive];
+const SOCKETS: &[Program] = &[TcpState, Retransmit, Drop];
+const ALL: &[Program] = &[FibTable, FibRules, Fib6Table, Transmit, TcpState, Retransmit, Drop, Receive];
+
+/// What `kfree_skb` has in front of its reason: the tracepoint's own data, the packet and the place.
+const BEFORE_REASON: usize = 3;
+/// What the names of all reasons begin with.
+const REASON_PREFIX: &str = "SKB_DROP_REASON_";
 
 const fn wanted(
     global: &'static str,
@@ -99,8 +108,14 @@ pub const WANTED: &[Wanted] = &[
     wanted("NHC_DEV", "fib_nh_common", &["nhc_dev"], Pointer, LOOKUPS),
     wanted("NHC_GW_FAMILY", "fib_nh_common", &["nhc_gw_family"], Number(1), LOOKUPS),
     wanted("NHC_GW", "fib_nh_common", &["nhc_gw"], Bytes(16), LOOKUPS),
-    wanted("NET_DEVICE_IFINDEX", "net_device", &["ifindex"], Number(4), &[FibTable, FibRules, Fib6Table, Transmit]),
-    wanted("NET_DEVICE_NET", "net_device", &["nd_net.net"], Pointer, &[FibTable, Transmit]),
+    wanted(
+        "NET_DEVICE_IFINDEX",
+        "net_device",
+        &["ifindex"],
+        Number(4),
+        &[FibTable, FibRules, Fib6Table, Transmit, Drop, Receive],
+    ),
+    wanted("NET_DEVICE_NET", "net_device", &["nd_net.net"], Pointer, &[FibTable, Transmit, Drop, Receive]),
     wanted("NET_INUM", "net", &["ns.inum"], Number(4), ALL),
     wanted("NET_IPV4_CUSTOM_RULES", "net", &["ipv4.fib_has_custom_rules"], Number(1), &[]),
     wanted("NET_IPV6_CUSTOM_RULES", "net", &["ipv6.fib6_has_custom_rules"], Number(1), &[]),
@@ -113,22 +128,23 @@ pub const WANTED: &[Wanted] = &[
     wanted("FIB_RESULT_NHC", "fib_result", &["nhc"], Pointer, &[FibRules]),
     wanted("FIB_RESULT_TABLE", "fib_result", &["table"], Pointer, &[FibRules]),
     wanted("FIB_TABLE_ID", "fib_table", &["tb_id"], Number(4), &[FibRules]),
-    wanted("SKB_HEAD", "sk_buff", &["head"], Pointer, &[Transmit]),
+    wanted("SKB_HEAD", "sk_buff", &["head"], Pointer, PACKETS),
     wanted("SKB_DATA", "sk_buff", &["data"], Pointer, &[Transmit]),
-    wanted("SKB_NETWORK_HEADER", "sk_buff", &["network_header"], Number(2), &[Transmit]),
-    wanted("SKB_PROTOCOL", "sk_buff", &["protocol"], Number(2), &[Transmit]),
-    wanted("SKB_LEN", "sk_buff", &["len"], Number(4), &[Transmit]),
-    wanted("SKB_SK", "sk_buff", &["sk"], Pointer, &[Transmit]),
-    wanted("SKC_FAMILY", "sock_common", &["skc_family"], Number(2), &[TcpState]),
+    wanted("SKB_NETWORK_HEADER", "sk_buff", &["network_header"], Number(2), PACKETS),
+    wanted("SKB_PROTOCOL", "sk_buff", &["protocol"], Number(2), PACKETS),
+    wanted("SKB_LEN", "sk_buff", &["len"], Number(4), PACKETS),
+    wanted("SKB_SK", "sk_buff", &["sk"], Pointer, &[Transmit, Drop]),
+    wanted("SKB_DEV", "sk_buff", &["dev"], Pointer, &[Drop, Receive]),
+    wanted("SKC_FAMILY", "sock_common", &["skc_family"], Number(2), SOCKETS),
     wanted("SKC_BOUND_DEV_IF", "sock_common", &["skc_bound_dev_if"], Number(4), &[Transmit]),
-    wanted("SKC_NUM", "sock_common", &["skc_num"], Number(2), &[TcpState]),
-    wanted("SKC_DPORT", "sock_common", &["skc_dport"], Number(2), &[TcpState]),
-    wanted("SKC_DADDR", "sock_common", &["skc_daddr"], Number(4), &[TcpState]),
-    wanted("SKC_RCV_SADDR", "sock_common", &["skc_rcv_saddr"], Number(4), &[TcpState]),
-    wanted("SKC_V6_DADDR", "sock_common", &["skc_v6_daddr"], Bytes(16), &[TcpState]),
-    wanted("SKC_V6_RCV_SADDR", "sock_common", &["skc_v6_rcv_saddr"], Bytes(16), &[TcpState]),
-    wanted("SKC_NET", "sock_common", &["skc_net.net"], Pointer, &[TcpState]),
-    wanted("SK_PROTOCOL", "sock", &["sk_protocol"], Number(2), &[TcpState]),
+    wanted("SKC_NUM", "sock_common", &["skc_num"], Number(2), SOCKETS),
+    wanted("SKC_DPORT", "sock_common", &["skc_dport"], Number(2), SOCKETS),
+    wanted("SKC_DADDR", "sock_common", &["skc_daddr"], Number(4), SOCKETS),
+    wanted("SKC_RCV_SADDR", "sock_common", &["skc_rcv_saddr"], Number(4), SOCKETS),
+    wanted("SKC_V6_DADDR", "sock_common", &["skc_v6_daddr"], Bytes(16), SOCKETS),
+    wanted("SKC_V6_RCV_SADDR", "sock_common", &["skc_v6_rcv_saddr"], Bytes(16), SOCKETS),
+    wanted("SKC_NET", "sock_common", &["skc_net.net"], Pointer, SOCKETS),
+    wanted("SK_PROTOCOL", "sock", &["sk_protocol"], Number(2), SOCKETS),
 ];
 
 /// Fields that must lie at the very start: the programs take the one struct's pointer for the other's.
@@ -136,7 +152,7 @@ const AT_START: &[(&str, &str, &[Program])] = &[
     ("flowi4", "__fl_common", LOOKUPS4),
     ("flowi6", "__fl_common", &[Fib6Table]),
     ("fib6_nh", "nh_common", &[Fib6Table]),
-    ("sock", "__sk_common", &[Transmit, TcpState]),
+    ("sock", "__sk_common", &[Transmit, TcpState, Retransmit, Drop]),
 ];
 
 impl Layout {
@@ -148,10 +164,12 @@ impl Layout {
         let names: Vec<(Kind, &str)> = structures
             .map(|name| (Kind::Struct, name))
             .chain(targets.iter().map(|(kind, name)| (*kind, name.as_str())))
+            .chain([(Kind::Enum, "skb_drop_reason")])
             .collect();
         let found = types.find(&names);
         let (fields, rest) = found.split_at(WANTED.len());
-        let (at_start, targets) = rest.split_at(AT_START.len());
+        let (at_start, rest) = rest.split_at(AT_START.len());
+        let (targets, reasons) = rest.split_at(ALL.len());
         let mut resolved: Vec<Resolved> =
             WANTED.iter().zip(fields).map(|(wanted, id)| resolve_one(types, wanted, *id)).collect();
         resolved.extend(AT_START.iter().zip(at_start).map(|((structure, path, needed_by), id)| {
@@ -163,8 +181,13 @@ impl Layout {
             };
             Resolved { global: "", name: format!("{structure}.{path}"), offset, needed_by }
         }));
+        let drops = ALL.iter().zip(targets).find(|(program, _)| **program == Drop).and_then(|(_, id)| *id);
+        let gives_reason =
+            drops.and_then(|id| types.parameters(id)).is_some_and(|parameters| parameters > BEFORE_REASON);
+        let enumeration = reasons.first().copied().flatten().filter(|_| gives_reason);
+        let drop_reasons = enumeration.map_or_else(Vec::new, |id| drop_reasons(types, id));
         let targets = ALL.iter().zip(targets).map(|(program, id)| (*program, id.is_some())).collect();
-        Self { fields: resolved, targets }
+        Self { fields: resolved, targets, drop_reasons }
     }
 
     /// Every field, with what this kernel has.
@@ -186,11 +209,22 @@ impl Layout {
         needed.filter(|field| field.offset.is_err()).map(|field| field.name.as_str()).collect()
     }
 
+    /// The kernel's names of its reasons for dropping packets, without the prefix that all have; empty where it gives none.
+    #[must_use]
+    pub fn drop_reasons(&self) -> &[(i32, String)] {
+        &self.drop_reasons
+    }
+
     /// Does this kernel have what a program attaches to?
     #[must_use]
     pub fn has_target(&self, program: Program) -> bool {
         self.targets.iter().any(|(target, there)| *target == program && *there)
     }
+}
+
+fn drop_reasons(types: &Types<'_>, id: u32) -> Vec<(i32, String)> {
+    let names = types.enumerators(id).into_iter();
+    names.map(|(name, value)| (value, name.strip_prefix(REASON_PREFIX).unwrap_or(&name).to_owned())).collect()
 }
 
 fn resolve_one(types: &Types<'_>, wanted: &Wanted, id: Option<u32>) -> Resolved {

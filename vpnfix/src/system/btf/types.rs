@@ -228,6 +228,26 @@ impl<'a> Types<'a> {
         })
     }
 
+    /// All enumerators of an enum with their values (32-bit enums only).
+    #[must_use]
+    pub fn enumerators(&self, id: u32) -> Vec<(String, i32)> {
+        let Some(record) = self.record(id).filter(|record| record.kind == kind::ENUM) else { return Vec::new() };
+        let enumerator = |index: usize| {
+            let at = record.rest + index * 8;
+            let name = self.string(u32_at(self.types, at)?)?;
+            Some((name, u32_at(self.types, at + 4)?.cast_signed()))
+        };
+        (0..usize::from(record.length)).filter_map(enumerator).collect()
+    }
+
+    /// How many parameters the function has that a typedef of a pointer to it stands for, as `btf_trace_…` are.
+    #[must_use]
+    pub fn parameters(&self, typedef: u32) -> Option<usize> {
+        let pointer = self.unqualified(typedef).filter(|record| record.kind == kind::POINTER)?;
+        let prototype = self.unqualified(pointer.size_or_type).filter(|record| record.kind == kind::PROTOTYPE)?;
+        Some(usize::from(prototype.length))
+    }
+
     /// Offset and width in bits (width 0: no bit field) and type of a member.
     fn member(&self, id: u32, name: &str, depth: usize) -> Option<(u32, u32, u32)> {
         let record = self.unqualified(id)?;
@@ -284,6 +304,12 @@ impl<'a> Types<'a> {
     fn record(&self, id: u32) -> Option<Record> {
         let start = *self.starts.get((id as usize).checked_sub(1)?)?;
         record_at(self.types, start as usize)
+    }
+
+    fn string(&self, offset: u32) -> Option<String> {
+        let string = self.strings.get(offset as usize..)?;
+        let end = string.iter().position(|byte| *byte == 0)?;
+        string.get(..end).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
     fn is_named(&self, offset: u32, name: &str) -> bool {

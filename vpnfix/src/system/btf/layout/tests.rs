@@ -44,4 +44,8 @@ fn this_kernel_has_all_fields() {
     assert_eq!((offset("NHC_DEV"), offset("NHC_GW_FAMILY"), offset("NHC_GW")), (0, 14, 24));
     assert_eq!((offset("FIB6_RESULT_NH"), offset("FIB6_RESULT_F6I"), offset("FIB6_RESULT_TYPE")), (0, 8, 20));
     assert_eq!((offset("FIB6_TABLE_ID"), offset("SKB_LEN")), (16, 112));
+    // Reasons came with 5.17; their numbers differ from kernel to kernel.
+    let reasons = layout.drop_reasons();
+    println!("{} reasons for drops", reasons.len());
+    assert!(reasons.is_empty() || reasons.iter().any(|(_, name)| name == "NO_SOCKET"), "{reasons:?}");
 }

@@ -200,3 +200,25 @@ fn no_single_byte_makes_it_panic() {
         }
     }
 }
+
+#[test]
+fn parameters_are_counted_through_pointer_and_typedef() {
+    let mut btf = Builder::new();
+    let int = btf.int("int", 4);
+    let prototype = btf.add("", kind::PROTOTYPE, false, 3, 0, &[0, int, 0, int, 0, int]);
+    let pointer = btf.add("", kind::POINTER, false, 0, prototype, &[]);
+    let typedef = btf.add("btf_trace_event", kind::TYPEDEF, false, 0, pointer, &[]);
+    let bytes = btf.bytes();
+    let types = Types::parse(&bytes).unwrap();
+    assert_eq!(types.parameters(typedef), Some(3));
+    assert_eq!([types.parameters(int), types.parameters(prototype), types.parameters(999)], [None; 3]);
+}
+
+#[test]
+fn enumerators_are_listed_in_their_order() {
+    let bytes = sample().bytes();
+    let types = Types::parse(&bytes).unwrap();
+    let id = types.find(&[(Kind::Enum, "numbers")])[0].unwrap();
+    assert_eq!(types.enumerators(id), [("ONE".to_string(), 1), ("MINUS".to_string(), -1)]);
+    assert!(types.enumerators(1).is_empty());
+}
