@@ -32,6 +32,8 @@ pub mod confirm;
 pub mod own_file;
 pub mod verify;
 
+pub mod watch;
+
 pub mod report;
 pub mod story;
 
