@@ -32,6 +32,7 @@ pub mod confirm;
 pub mod own_file;
 pub mod verify;
 
+pub mod config;
 pub mod watch;
 
 pub mod report;

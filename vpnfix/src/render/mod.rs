@@ -5,9 +5,11 @@ pub mod diagnose;
 pub mod doctor;
 pub mod explain;
 pub mod fix;
+pub mod metrics;
 pub mod persist;
 pub mod trace;
 pub mod verify;
+pub mod watch;
 
 use std::fmt::Display;
 

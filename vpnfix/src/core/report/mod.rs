@@ -9,6 +9,7 @@ pub mod fix;
 pub mod persist;
 pub mod trace;
 pub mod verify;
+pub mod watch;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -49,9 +49,8 @@ pub fn health(
     }
     let repaired = plan.filter(|plan| !plan.steps.is_empty()).map_or(&[][..], |plan| &plan.repairs[..]);
     let repaired: Vec<&Destination> = repaired.iter().filter_map(|index| destinations.get(*index)).collect();
-    let is_curable = |finding: &&&Finding| {
-        repaired.iter().any(|destination| plan::is_of(fib.snapshot(), finding, destination))
-    };
+    let is_curable =
+        |finding: &&&Finding| repaired.iter().any(|destination| plan::is_of(fib.snapshot(), finding, destination));
     tunnels
         .iter()
         .map(|tunnel| Health {
@@ -59,7 +58,10 @@ pub fn health(
             wrong: wrong.get(tunnel.name.as_str()).map(|findings| {
                 let curable = findings.iter().find(is_curable);
                 let first = curable.or(findings.first());
-                Wrong { what: first.map_or_else(String::new, |first| told(first, findings)), curable: curable.is_some() }
+                Wrong {
+                    what: first.map_or_else(String::new, |first| told(first, findings)),
+                    curable: curable.is_some(),
+                }
             }),
             steered: destinations
                 .iter()
@@ -78,7 +80,8 @@ fn told(first: &Finding, all: &[&Finding]) -> String {
         (None, Some(error)) => format!("is refused ({error})"),
         (None, None) => "goes nowhere".into(),
     };
-    let rule = first.rule.as_ref().map_or_else(String::new, |rule| format!(", by rule {}: {}", rule.priority, rule.text));
+    let rule =
+        first.rule.as_ref().map_or_else(String::new, |rule| format!(", by rule {}: {}", rule.priority, rule.text));
     let owner = if first.owner.name == "unknown" { String::new() } else { format!(" ({})", first.owner.name) };
     format!("{} {way}{rule}{owner}: {}", few(&prefixes, NAMED), first.reason.name())
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use ipnet::IpNet;
 
-use crate::core::model::{RuleAction, Rule, TABLE_MAIN};
+use crate::core::model::{Rule, RuleAction, TABLE_MAIN};
 use crate::core::owner::VPNFIX_PROTOCOL;
 
 /// Rules of ours that stand.
@@ -42,9 +42,29 @@ impl Ledger {
         self.rules.iter().any(|rule| rule.to.is_none_or(|to| to.contains(prefix)))
     }
 
+    /// Is this rule one of these?
+    #[must_use]
+    pub fn has(&self, rule: &Rule) -> bool {
+        self.rules.contains(rule)
+    }
+
+    /// Those of these rules that do not stand any more, and are taken out of it.
+    pub fn missing(&mut self, standing: &[Rule]) -> Vec<Rule> {
+        let standing: HashSet<&Rule> = standing.iter().collect();
+        self.rules.extract_if(|rule| !standing.contains(rule)).collect()
+    }
+
     /// Takes out of it the rules whose prefix is none of these any more: a tunnel that is gone, a route that BGP withdrew.
     /// Rules that refuse a prefix, and those before them, stay: that is what they are for. In a stable order.
     pub fn withdraw(&mut self, prefixes: &HashSet<IpNet>) -> Vec<Rule> {
+        let stale = self.stale(prefixes);
+        self.rules.retain(|rule| !stale.contains(rule));
+        stale
+    }
+
+    /// The rules that [`Self::withdraw`] would take out.
+    #[must_use]
+    pub fn stale(&self, prefixes: &HashSet<IpNet>) -> Vec<Rule> {
         let closed: HashSet<IpNet> = self
             .rules
             .iter()
@@ -57,7 +77,6 @@ impl Ledger {
         };
         let mut stale: Vec<Rule> = self.rules.iter().filter(is_stale).cloned().collect();
         stale.sort_by_key(|rule| (rule.family, rule.priority, rule.to));
-        self.rules.retain(|rule| !stale.contains(rule));
         stale
     }
 }

@@ -89,8 +89,7 @@ struct Run {
 impl Run {
     fn of(mode: Mode, limits: Limits, steps: Vec<Step>) -> Result<Self, TestCaseError> {
         let watcher = Watcher::new(mode, limits);
-        let mut run =
-            Self { watcher, now: Duration::from_secs(1000), repairs: Vec::new(), states: HashMap::new() };
+        let mut run = Self { watcher, now: Duration::from_secs(1000), repairs: Vec::new(), states: HashMap::new() };
         for step in steps {
             match step {
                 Step::Pass(milliseconds) => run.now += Duration::from_millis(milliseconds),
@@ -229,15 +228,17 @@ enum Entry {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    (0_u8..6, 90_u32..93, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(net, priority, ours, wide, closing)| {
-        let mut rule = Rule::lookup(Family::V4, priority, TABLE_MAIN);
-        rule.protocol = if ours { VPNFIX_PROTOCOL } else { 4 };
-        rule.to = (!wide).then(|| prefix(net));
-        if closing {
-            rule.action = crate::core::model::RuleAction::Unreachable;
-        }
-        rule
-    })
+    (0_u8..6, 90_u32..93, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(net, priority, ours, wide, closing)| {
+            let mut rule = Rule::lookup(Family::V4, priority, TABLE_MAIN);
+            rule.protocol = if ours { VPNFIX_PROTOCOL } else { 4 };
+            rule.to = (!wide).then(|| prefix(net));
+            if closing {
+                rule.action = crate::core::model::RuleAction::Unreachable;
+            }
+            rule
+        },
+    )
 }
 
 fn prefix(number: u8) -> ipnet::IpNet {

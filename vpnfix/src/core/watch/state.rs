@@ -127,7 +127,10 @@ impl fmt::Display for Evidence {
             Self::Failed(why) => write!(f, "the repair failed: {why}"),
             Self::Confirmed(how) => write!(f, "confirmed: {how}"),
             Self::TakenAway { times, by } => {
-                write!(f, "rules that were needed were taken away {times} times, last by {by}; nothing more is repaired")
+                write!(
+                    f,
+                    "rules that were needed were taken away {times} times, last by {by}; nothing more is repaired"
+                )
             }
             Self::CalmOver => f.write_str("the rules were left alone for long enough to try once more"),
             Self::FreshStart => f.write_str("the configuration was read again"),

@@ -118,7 +118,10 @@ fn rules_taken_away_again_and_again_are_a_fight_that_ends_with_calm() {
     watcher.take(at(30.0), Event::TakenAway { by: "systemd-networkd".into() });
     let told = watcher.take(at(30.0), wrong(true));
     let expected = Evidence::TakenAway { times: 3, by: "systemd-networkd".into() };
-    assert_eq!(told.iter().map(|told| (told.to, &told.evidence)).collect::<Vec<_>>(), [(TunnelState::Fighting, &expected)]);
+    assert_eq!(
+        told.iter().map(|told| (told.to, &told.evidence)).collect::<Vec<_>>(),
+        [(TunnelState::Fighting, &expected)]
+    );
     // One loud finding, and no more.
     assert!(watcher.take(at(31.0), wrong(true)).is_empty());
     assert!(watcher.begin(at(31.0)).is_none());
