@@ -1,10 +1,12 @@
 //! What `diagnose`, `trace` and `fix` share: the host's state, its tunnels, and the kernel's answers about them.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::failure::Failure;
 use super::settings::Settings;
-use crate::core::control::{self, Control, Neighbours};
+use crate::core::control::{self, Control, Neighbours, TcpConnection};
 use crate::core::destination::{self, Destination};
 use crate::core::finding::{ControlReport, Finding, Note, NoteId};
 use crate::core::judge::{self, Asked, Case, Judgement};
@@ -233,9 +235,22 @@ impl Host {
     /// # Errors
     /// Netlink.
     pub fn controls(&self, access: &Access, findings: &[Finding]) -> Result<Controls, Failure> {
+        self.controls_among(access, findings, Surroundings::gather())
+    }
+
+    /// The same, with what was gathered before.
+    ///
+    /// # Errors
+    /// Netlink.
+    pub fn controls_among(
+        &self,
+        access: &Access,
+        findings: &[Finding],
+        surroundings: Surroundings,
+    ) -> Result<Controls, Failure> {
         let neighbours = Neighbours {
-            resolvers: host::resolvers().unwrap_or_default(),
-            connections: host::established().unwrap_or_default().into_iter().collect(),
+            resolvers: surroundings.resolvers,
+            connections: surroundings.connections,
             ike_peers: control::ike_peers(&self.snapshot, self.associations.as_deref().unwrap_or_default()),
         };
         let hijackers = plan::hijackers(&self.snapshot, findings);
@@ -254,6 +269,25 @@ impl Host {
             destinations: &self.destinations,
             findings,
             controls: &controls.targets,
+        }
+    }
+}
+
+/// Whom this host talks to, beside the VPN.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    resolvers: Vec<IpAddr>,
+    connections: Vec<TcpConnection>,
+}
+
+impl Surroundings {
+    /// Looks for them, in the network namespace of the calling thread. The kernel goes through its whole table of
+    /// connections for that, which takes tens of milliseconds on a host with much memory.
+    #[must_use]
+    pub fn gather() -> Self {
+        Self {
+            resolvers: host::resolvers().unwrap_or_default(),
+            connections: host::established().unwrap_or_default().into_iter().collect(),
         }
     }
 }

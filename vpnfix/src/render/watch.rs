@@ -23,7 +23,8 @@ pub fn text(line: &WatchLine, palette: Palette) -> String {
         WatchLine::State(line) => (&line.time, state(line, palette)),
         WatchLine::Repair(line) => (&line.time, repair(line, palette)),
         WatchLine::TakenAway(line) => {
-            (&line.time, palette.doubtful(format!("{} deleted a rule of vpnfix's: {}", line.by, line.rule)))
+            let remedy = line.remedy.as_ref().map_or_else(String::new, |remedy| format!(". {remedy}"));
+            (&line.time, palette.doubtful(format!("{} deleted a rule of vpnfix's: {}{remedy}", line.by, line.rule)))
         }
         WatchLine::Fight(line) => {
             let said = format!(

@@ -29,18 +29,26 @@ fn program(process: &str) -> Option<Program> {
     Program::ALL.into_iter().find(|program| program.signs().processes.contains(&process))
 }
 
-/// What to do about a program that takes rules away.
-pub(super) fn remedy(by: &str) -> String {
+/// What to do about a program that takes rules away by design.
+pub(super) fn known_remedy(by: &str) -> Option<String> {
     if by.contains(Program::Networkd.name()) {
-        return "It drops rules that are not its own when it configures an interface: set \
-                ManageForeignRoutingPolicyRules=no in networkd.conf, or have it keep them: `vpnfix persist \
-                --keep-foreign-rules`."
-            .into();
+        return Some(
+            "It drops rules that are not its own when it configures an interface: set \
+             ManageForeignRoutingPolicyRules=no in networkd.conf, or have it keep them: `vpnfix persist \
+             --keep-foreign-rules`."
+                .into(),
+        );
     }
-    if by.contains(Program::NetworkManager.name()) {
-        return "Have NetworkManager keep the rules itself: `vpnfix persist --backend networkmanager`.".into();
-    }
-    "Find out what runs `ip rule del` or `ip rule flush` here; `vpnfix fix` or a reload (SIGHUP) starts anew.".into()
+    by.contains(Program::NetworkManager.name()).then(|| {
+        "Have NetworkManager keep the rules itself: `vpnfix persist --backend networkmanager`.".into()
+    })
+}
+
+/// What to do about a fight.
+pub(super) fn remedy(by: &str) -> String {
+    known_remedy(by).unwrap_or_else(|| {
+        "Find out what runs `ip rule del` or `ip rule flush` here; `vpnfix fix` or a reload (SIGHUP) starts anew.".into()
+    })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::core::model::Rule;
 use crate::core::plan::Plan;
 use crate::core::report::watch::{WatchLine, WithdrawnLine, WokenBy};
 use crate::core::walk::Fib;
-use crate::core::watch::{Event, Mode, Want, health};
+use crate::core::watch::{Event, Mode, TunnelState, Want, health};
 
 /// A rule that stands for nothing is taken back after this: what BGP withdraws it often announces again.
 pub(super) const GRACE: Duration = Duration::from_secs(60);
@@ -40,8 +40,11 @@ impl Session<'_> {
 
     async fn judge_for(&mut self, woken: Woken) -> Result<(), Failure> {
         self.check_hold();
+        let begun = Instant::now();
         let host = self.host.again(self.access, &self.settings).await?;
+        let read = begun.elapsed();
         let judgement = host.judge(self.access)?;
+        let asked = begun.elapsed();
         self.host = host;
         // Who deleted the rules that the snapshot lacks has been told by now.
         self.eyes
@@ -54,6 +57,7 @@ impl Session<'_> {
             self.teller.problem(failure.message);
         }
         let found = self.plan(judgement)?;
+        tracing::debug!(?read, ?asked, planned = ?begun.elapsed(), waited = ?begun.duration_since(woken.at), "judged");
         let plan = found.as_ref().ok().map(|found| &found.plan);
         let judgement = found.as_ref().map_or_else(|judgement| judgement, |found| &found.judgement);
         let fib = Fib::new(&self.host.snapshot);
@@ -62,8 +66,8 @@ impl Session<'_> {
             health.iter().filter(|health| health.wrong.is_some()).map(|health| health.tunnel.clone()).collect();
         self.teller.judged(self.host.destinations.len(), &judgement.findings);
         self.dismiss(&wrong);
-        self.overtake(&wrong);
         self.event(Event::Judged(health));
+        self.end_needless_climb();
         self.tell_fight();
         if let Ok(found) = found
             && self.watcher.want(now()) == Want::Repair
@@ -90,7 +94,8 @@ impl Session<'_> {
         if !judgement.findings.iter().any(|finding| finding.reason.is_wrong_way()) {
             return Ok(Err(judgement));
         }
-        let controls = self.host.controls(self.access, &judgement.findings)?;
+        let surroundings = self.surroundings.now.clone();
+        let controls = self.host.controls_among(self.access, &judgement.findings, surroundings)?;
         match make_plan(&self.settings, &self.host, &judgement, &controls, self.options.wanted) {
             Ok(plan) => Ok(Ok(Found { judgement, controls, plan })),
             // No room for a rule, say: it is wrong, and nothing of ours cures it.
@@ -112,10 +117,11 @@ impl Session<'_> {
         }
     }
 
-    /// A confirmation is of no use any more when its tunnel goes wrong again.
-    fn overtake(&mut self, wrong: &HashSet<String>) {
-        if !wrong.is_empty() && self.climb.is_some() {
-            self.finish_climb("something else went wrong before the confirmation came to its end");
+    /// A confirmation is of no use any more when no rule of ours is needed for any tunnel.
+    fn end_needless_climb(&mut self) {
+        let steered = |state| matches!(state, TunnelState::Unconfirmed | TunnelState::Repaired);
+        if self.climb.is_some() && !self.watcher.states().any(|(_, state)| steered(state)) {
+            self.finish_climb("the rules are not needed any more");
         }
     }
 

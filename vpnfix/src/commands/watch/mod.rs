@@ -6,12 +6,14 @@
 mod clues;
 mod eyes;
 mod judging;
+mod known;
 mod on_event;
 mod options;
 mod repairing;
 mod scrape;
 mod seeing;
 mod session;
+mod signals;
 mod telling;
 
 use super::assess::{Access, Host, in_namespace};
@@ -35,7 +37,8 @@ use crate::system::privilege::{self, Needs};
 use crate::system::service;
 use eyes::Eyes;
 use options::Options;
-use session::{Session, Signals};
+use session::Session;
+use signals::Signals;
 use telling::Teller;
 
 /// The target of the events that go to journald.

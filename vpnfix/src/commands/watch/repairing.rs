@@ -49,6 +49,7 @@ impl Session<'_> {
                 self.event(Event::RepairEnded(RepairEnd::Applied { rules }));
                 let leak = self.count_leaks();
                 let seconds = changed.saturating_duration_since(woken.at).as_secs_f64();
+                tracing::debug!(seconds, "repaired");
                 self.teller.applied(&climb.report, woken.by, seconds, leak);
                 self.climb = Some(*climb);
                 // Who is there may have changed; the next time it is known at once.
@@ -89,6 +90,7 @@ impl Session<'_> {
             return End::NotNow;
         }
         let Some((_permit, told)) = self.watcher.begin(now()) else { return End::NotNow };
+        tracing::debug!(since_woken = ?woken.at.elapsed(), "a repair begins");
         self.tell_transitions(told);
         self.apply(&standing, found).await
     }

@@ -58,7 +58,8 @@ impl Session<'_> {
             return;
         }
         self.teller.taken_away(&by);
-        let line = TakenAwayLine { time: self.teller.time(), rule: rule.to_string(), by: by.clone() };
+        let time = self.teller.time();
+        let line = TakenAwayLine { time, rule: rule.to_string(), by: by.clone(), remedy: clues::known_remedy(&by) };
         self.teller.line(WatchLine::TakenAway(line));
         self.event(Event::TakenAway { by });
     }

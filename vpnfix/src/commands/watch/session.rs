@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::eyes::Eyes;
+use super::known::Known;
 use super::options::Options;
 use super::scrape::Scrape;
+use super::signals::{Heard, Signals};
 use super::telling::Teller;
 use crate::action::hold;
 use crate::action::lock::{self, Lock, LockError};
@@ -21,7 +22,7 @@ use crate::commands::standing::Standing;
 use crate::core::model::Rule;
 use crate::core::report::Outcome;
 use crate::core::report::fix::FixReport;
-use crate::core::report::watch::{HoldLine, ReloadLine, Summary, TunnelNow, WatchLine, WokenBy};
+use crate::core::report::watch::{HoldLine, ReloadLine, Summary, TunnelNow, WatchLine, WokenBy, begins_incident};
 use crate::core::watch::{Event, Ledger, Mode, Moment, Transition, TunnelState, Want, Watcher};
 use crate::system::{host, service};
 
@@ -35,38 +36,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Now, as the kernel's events have it.
 pub(super) fn now() -> Moment {
     Duration::from_nanos(host::monotonic_ns())
-}
-
-/// The signals that a watch listens for.
-pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    reload: Signal,
-}
-
-enum Heard {
-    End,
-    Reload,
-}
-
-impl Signals {
-    pub(super) fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::of("listen for signals", &error));
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            reload: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Heard {
-        tokio::select! {
-            biased;
-            _ = self.interrupt.recv() => Heard::End,
-            _ = self.terminate.recv() => Heard::End,
-            _ = self.reload.recv() => Heard::Reload,
-        }
-    }
 }
 
 /// What woke us, and when.
@@ -103,6 +72,8 @@ pub(super) struct Session<'a> {
     /// Not before this is judged again.
     pub(super) not_before: Instant,
     sign_of_life: Option<(Duration, Instant)>,
+    /// Whom the host talks to.
+    pub(super) surroundings: Known,
     /// The rules of an earlier run are ours from the first judging on.
     pub(super) first: bool,
 }
@@ -133,6 +104,7 @@ impl<'a> Session<'a> {
             stale: None,
             not_before: Instant::now(),
             sign_of_life: interval.map(|interval| (interval, Instant::now())),
+            surroundings: Known::new(),
             first: true,
         }
     }
@@ -205,7 +177,8 @@ impl<'a> Session<'a> {
         let look = self.climb.as_ref().map(|climb| climb.next);
         let life = self.sign_of_life.map(|(_, next)| next);
         let stale = self.stale.as_ref().map(|(_, since)| *since + super::judging::GRACE);
-        [judging, pause, look, life, stale].into_iter().flatten().fold(far, Instant::min)
+        let surroundings = Some(self.surroundings.next());
+        [judging, pause, look, life, stale, surroundings].into_iter().flatten().fold(far, Instant::min)
     }
 
     /// Does what is due.
@@ -235,6 +208,7 @@ impl<'a> Session<'a> {
                 self.not_before = self.not_before.max(Instant::now() + BREATH.max(begun.elapsed()));
             }
         }
+        self.surroundings.refresh().await;
         self.look_at_climb().await;
         self.withdraw_stale().await;
     }
@@ -271,6 +245,11 @@ impl<'a> Session<'a> {
             return;
         }
         let by = self.woken_now.or(self.reason()).unwrap_or(WokenBy::Timer);
+        if transitions.iter().any(begins_incident) && self.teller.is_repaired() {
+            // It was repaired, and now it is wrong again: that is another incident.
+            self.finish_climb("something went wrong again before the confirmation came to its end");
+            self.teller.end_incident();
+        }
         for transition in transitions {
             self.teller.state(&self.host, transition, by);
         }

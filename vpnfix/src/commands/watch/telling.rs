@@ -270,9 +270,19 @@ impl Teller {
         if wrong && !open.written {
             self.write_incident();
         } else if !wrong && !climbing {
-            self.write_incident();
-            self.incident = None;
+            self.end_incident();
         }
+    }
+
+    /// Have rules been added in the incident that is open?
+    pub(super) fn is_repaired(&self) -> bool {
+        self.incident.as_ref().is_some_and(|open| open.incident.seconds.is_some())
+    }
+
+    /// The incident is over.
+    pub(super) fn end_incident(&mut self) {
+        self.write_incident();
+        self.incident = None;
     }
 
     fn write_incident(&mut self) {
@@ -352,6 +362,7 @@ fn log(line: &WatchLine) {
         ),
         WatchLine::TakenAway(line) => tracing::warn!(
             target: TARGET, event = "taken-away", by = line.by.as_str(), rule = line.rule.as_str(),
+            remedy = line.remedy.as_deref(),
             "{} deleted a rule of vpnfix's", line.by
         ),
         WatchLine::Fight(line) => tracing::error!(

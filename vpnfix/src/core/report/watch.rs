@@ -196,6 +196,8 @@ pub struct TakenAwayLine {
     pub rule: String,
     /// Who, as far as is known.
     pub by: String,
+    /// What to do about it, where the program is one that does so by design.
+    pub remedy: Option<String>,
 }
 
 /// A fight.
