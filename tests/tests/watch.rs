@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -248,7 +249,7 @@ fn an_undo_by_hand_holds_until_a_fix_by_hand() {
     watch.wait_repair("applied");
     assert!(right(&scene));
     let watched = watch.stop();
-    assert_eq!(watched.of_type("taken-away").count() > 0, true, "{:#?}", watched.lines);
+    assert!(watched.of_type("taken-away").count() > 0, "{:#?}", watched.lines);
     // Without a watch an undo holds nothing.
     let undone = scene.vpnfix(&["undo"]).ends(0);
     assert!(!undone.stdout.contains("watch"), "{undone}");
@@ -399,9 +400,11 @@ fn metrics_are_openmetrics_and_the_server_keeps_its_bounds() {
     let scene = Scene::hijacked();
     let mut watch = Watch::fixing(&scene, &["--no-probe"]);
     watch.wait_repair("applied");
-    let (head, body) = watch.http("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let accept = "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2";
+    let (head, body) = watch.http(&format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{accept}\r\n\r\n"));
     assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
     openmetrics(&body);
+    promtool(&scene, &watch.metrics());
     let (head, body) = watch.http("HEAD /metrics HTTP/1.1\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 ") && body.is_empty(), "{head}");
     assert!(watch.http("GET /etc/passwd HTTP/1.1\r\n\r\n").0.starts_with("HTTP/1.1 404 "));
@@ -414,6 +417,29 @@ fn metrics_are_openmetrics_and_the_server_keeps_its_bounds() {
     assert!(metric(&watch.metrics(), "vpnfix_judgements_total").is_some_and(|count| count >= 1.0));
     drop(silent);
     watch.stop();
+}
+
+/// Prometheus's own tool, where it is installed (Debian's package prometheus), judges the metrics and the alert rules.
+fn promtool(scene: &Scene, metrics: &str) {
+    let run = |arguments: &[&str], input: &str| {
+        let file = scene.run_dir().join("metrics");
+        fs::write(&file, input).expect("a file");
+        let output = Command::new("promtool")
+            .args(arguments)
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/prometheus"))
+            .stdin(fs::File::open(&file).expect("a file"))
+            .output();
+        let output = output.expect("promtool could not be run");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "promtool {arguments:?}: {}\n{input}", String::from_utf8_lossy(&said));
+    };
+    if Command::new("promtool").arg("--version").output().is_err() {
+        println!("promtool is not installed: its checks are left out");
+        return;
+    }
+    run(&["check", "metrics"], metrics);
+    run(&["check", "rules", "vpnfix-alerts.yml"], "");
+    run(&["test", "rules", "vpnfix-alerts-test.yml"], "");
 }
 
 /// The text keeps to OpenMetrics 1.0: families with type before their samples, no sample of another family between them,
@@ -435,7 +461,6 @@ fn openmetrics(text: &str) {
             let allowed: &[&str] = match kind.as_str() {
                 "counter" => &["_total"],
                 "histogram" => &["_bucket", "_sum", "_count"],
-                "info" => &["_info"],
                 "gauge" => &[""],
                 other => panic!("a type that is not expected: {other}"),
             };

@@ -16,7 +16,8 @@ device_for() { ip -o route get "$1" | sed -n 's/.* dev \([^ ]*\).*/\1/p'; }
 right() { [ "$(device_for 169.254.77.53)" = Tunnel9 ] && [ "$(device_for 10.79.0.1)" = Tunnel9 ]; }
 wrong() { [ "$(device_for 169.254.77.53)" != Tunnel9 ]; }
 main_pid() { systemctl show -P MainPID "$unit"; }
-is_another() { local pid; pid=$(main_pid); [ "$pid" != 0 ] && [ "$pid" != "$1" ]; }
+is_another() { systemctl is-active --quiet "$unit" && [ "$(main_pid)" != 0 ] && [ "$(main_pid)" != "$1" ]; }
+hijacked() { ip rule show priority 220 | grep -q 'lookup 220'; }
 own_rules() { ip rule | grep -c 'proto 118'; }
 told() { journalctl --no-pager -o json -t vpnfix 2>/dev/null | grep -q -- "$1"; }
 
@@ -51,10 +52,9 @@ grep -q 'NoNewPrivs:.1' "/proc/$pid/status" && grep -q 'Seccomp:.2' "/proc/$pid/
 
 printf '[RoutingPolicyRule]\nTable=220\nPriority=220\n[Route]\nGateway=192.168.12.1\nTable=220\n' > /etc/systemd/network/10-ens5.network.d/hijack.conf
 networkctl reload || fail "networkctl reload"
-soon test -n "$(ip rule show priority 220)"
+soon hijacked || fail "the hijack is not there"
 soon told '"VPNFIX_OUTCOME":"applied"' || fail "the hijack is not repaired: $(ip rule)"
 soon right || fail "not repaired"
-ip rule show priority 220 | grep -q 'lookup 220' || fail "the hijack is not there"
 
 kill -9 "$pid"
 soon is_another "$pid" || fail "killed, and not back"
@@ -63,7 +63,9 @@ right || fail "wrong after the kill"
 doubled=$(ip rule | sed 's/^[0-9]*://' | sort | uniq -d | grep -c 'proto 118')
 [ "$doubled" = 0 ] || fail "rules are doubled"
 
+# The link is configured anew, as a boot or a lost carrier does; after a mere restart 252 keeps what it finds.
 systemctl restart systemd-networkd && soon networkd_has
+networkctl reconfigure ens5 || fail "networkctl reconfigure"
 soon told 'VPNFIX_BY.*systemd-networkd' || fail "networkd is not named: $(journalctl -t vpnfix -o cat | tail -5)"
 soon told 'ManageForeignRoutingPolicyRules=no' || fail "the remedy is not named"
 soon right || fail "not repaired after networkd's restart"

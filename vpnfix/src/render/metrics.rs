@@ -8,7 +8,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::core::confirm::Confirmation;
@@ -22,6 +21,11 @@ const LABELS: usize = 64;
 const OTHER: &str = "other";
 /// From a tenth of a millisecond to ten seconds.
 const TIME_BUCKETS: [f64; 13] = [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfVersion {
+    version: String,
+}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfTunnel {
@@ -128,7 +132,9 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("build", "Version of vpnfix", Info::new(vec![("version", VERSION)]));
+        let build: Family<OfVersion, Gauge> = Family::default();
+        build.get_or_create(&OfVersion { version: VERSION.into() }).set(1);
+        registry.register("build_info", "1, with the version of vpnfix", build);
         registry.register("tunnel_state", "1 for the state that a tunnel is in", self.states.clone());
         registry.register("misrouted_lookups", "Route lookups that led elsewhere", self.lookups.clone());
         registry.register("misrouted_packets", "Packets handed to another device", self.packets.clone());
@@ -241,15 +247,55 @@ impl Metrics {
         [self.incidents.get(), repairs, self.judgements.get(), self.resyncs.get()]
     }
 
-    /// The text that a scraper reads (`application/openmetrics-text; version=1.0.0`).
+    /// The text that a scraper reads.
     ///
     /// # Errors
     /// None: text is written into memory.
-    pub fn text(&self) -> Result<String, std::fmt::Error> {
+    pub fn text(&self, form: Form) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
-        Ok(text)
+        Ok(match form {
+            Form::OpenMetrics => text,
+            Form::Prometheus => older(&text),
+        })
     }
+}
+
+/// The form of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// OpenMetrics 1.0, which Prometheus asks for.
+    OpenMetrics,
+    /// The text format that it had before (0.0.4), for what asks for nothing.
+    Prometheus,
+}
+
+impl Form {
+    /// The content type of an answer.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// The older format: counters are named with their `_total`, and units and the end have no line.
+fn older(text: &str) -> String {
+    let counters: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut older = String::new();
+    for line in text.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        let comment = ["# TYPE ", "# HELP "].into_iter().find_map(|start| Some((start, line.strip_prefix(start)?)));
+        match comment.and_then(|(start, rest)| Some((start, rest.split_once(' ')?))) {
+            Some((start, (name, rest))) if counters.contains(&name) => {
+                older.push_str(&format!("{start}{name}_total {rest}\n"));
+            }
+            _ => older.push_str(&format!("{line}\n")),
+        }
+    }
+    older
 }
 
 /// The label of a name: itself, as long as there are not too many.
@@ -275,7 +321,7 @@ mod tests {
             metrics.misrouted(&format!("t{number}"), 1, 2, 3);
             metrics.taken_away(&format!("program{number}"));
         }
-        let text = metrics.text().unwrap();
+        let text = metrics.text(Form::OpenMetrics).unwrap();
         assert!(text.ends_with("# EOF\n"));
         assert_eq!(text.matches("vpnfix_misrouted_packets_total{").count(), LABELS + 1);
         assert!(text.contains("vpnfix_misrouted_packets_total{tunnel=\"other\"} 1872\n"), "{text}");
@@ -283,11 +329,19 @@ mod tests {
     }
 
     #[test]
+    fn the_older_format_names_counters_with_their_total() {
+        let text = Metrics::new().text(Form::Prometheus).unwrap();
+        assert!(text.contains("# TYPE vpnfix_repairs_total counter\nvpnfix_repairs_total{outcome="), "{text}");
+        assert!(text.contains("# HELP vpnfix_repairs_total Repairs"), "{text}");
+        assert!(!text.contains("# UNIT") && !text.contains("# EOF"), "{text}");
+    }
+
+    #[test]
     fn every_tunnel_is_in_one_state() {
         let mut metrics = Metrics::new();
         metrics.states([("vti1", TunnelState::Healthy), ("a\"b\n", TunnelState::Failed)].into_iter());
         metrics.states([("vti1", TunnelState::Misrouted)].into_iter());
-        let text = metrics.text().unwrap();
+        let text = metrics.text(Form::OpenMetrics).unwrap();
         let states: Vec<&str> = text.lines().filter(|line| line.starts_with("vpnfix_tunnel_state{")).collect();
         assert_eq!(states.len(), TunnelState::ALL.len());
         assert!(states.contains(&"vpnfix_tunnel_state{tunnel=\"vti1\",state=\"misrouted\"} 1"));

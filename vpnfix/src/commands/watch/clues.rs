@@ -9,8 +9,11 @@ const UNKNOWN: &str = "a program that has ended (`ip` by hand or in a script, mo
 /// The program by its name, if it can be told. A port is the process id of whoever opened the socket, unless that was taken
 /// (`netlink_autobind`, `net/netlink/af_netlink.c`); 0 is the kernel itself.
 pub(super) fn who(port: u32, clues: &Clues) -> String {
-    if port == 0 {
-        return "the kernel".into();
+    match port {
+        0 => return "the kernel".into(),
+        // systemd-networkd is handed its socket by systemd (systemd-networkd.socket), which touches no rule itself.
+        INIT if process_name(port).is_some_and(|name| name == "systemd") => return Program::Networkd.name().into(),
+        _ => {}
     }
     if let Some(process) = process_name(port) {
         return program(&process).map_or(process, |program| program.name().into());
@@ -20,6 +23,8 @@ pub(super) fn who(port: u32, clues: &Clues) -> String {
     daemon.map_or_else(|| UNKNOWN.into(), |_| format!("{} (likely)", Program::Networkd.name()))
 }
 
+/// Process id of the init.
+const INIT: u32 = 1;
 /// As /proc/PID/comm has it, cut to 15 bytes.
 const NETWORKD: &str = "systemd-network";
 /// Process ids are no larger (`PID_MAX_LIMIT`); a port that is no process id is drawn from above.
@@ -39,15 +44,15 @@ pub(super) fn known_remedy(by: &str) -> Option<String> {
                 .into(),
         );
     }
-    by.contains(Program::NetworkManager.name()).then(|| {
-        "Have NetworkManager keep the rules itself: `vpnfix persist --backend networkmanager`.".into()
-    })
+    by.contains(Program::NetworkManager.name())
+        .then(|| "Have NetworkManager keep the rules itself: `vpnfix persist --backend networkmanager`.".into())
 }
 
 /// What to do about a fight.
 pub(super) fn remedy(by: &str) -> String {
     known_remedy(by).unwrap_or_else(|| {
-        "Find out what runs `ip rule del` or `ip rule flush` here; `vpnfix fix` or a reload (SIGHUP) starts anew.".into()
+        "Find out what runs `ip rule del` or `ip rule flush` here; `vpnfix fix` or a reload (SIGHUP) starts anew."
+            .into()
     })
 }
 

@@ -10,9 +10,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::commands::failure::Failure;
+use crate::render::metrics::Form;
 
-/// A question for the metrics, with where the answer goes.
-pub(super) type Scrape = oneshot::Sender<String>;
+/// A question for the metrics.
+pub(super) struct Scrape {
+    /// How they are wanted.
+    pub(super) form: Form,
+    /// Where the answer goes.
+    pub(super) answer: oneshot::Sender<String>,
+}
 
 /// So many connections at once.
 const CONNECTIONS: usize = 8;
@@ -23,7 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// After a failed accept (no descriptor left, say).
 const PAUSE: Duration = Duration::from_millis(100);
 
-const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Serves at this address, if there is one, in the calling thread's namespace. Questions come by the channel.
@@ -64,8 +69,8 @@ async fn accept(listener: TcpListener, questions: mpsc::Sender<Scrape>) {
 async fn answer(mut stream: TcpStream, questions: mpsc::Sender<Scrape>) -> std::io::Result<()> {
     let Some(head) = head(&mut stream).await? else { return Ok(()) };
     let (status, kind, body) = match request(&head) {
-        Request::Metrics => match metrics(&questions).await {
-            Some(text) => ("200 OK", METRICS, text),
+        Request::Metrics => match metrics(&questions, form(&head)).await {
+            Some(text) => ("200 OK", form(&head).content_type(), text),
             None => ("503 Service Unavailable", TEXT, "the watch is ending\n".into()),
         },
         Request::Root => ("200 OK", TEXT, "vpnfix watch: /metrics\n".into()),
@@ -85,10 +90,17 @@ async fn answer(mut stream: TcpStream, questions: mpsc::Sender<Scrape>) -> std::
     stream.shutdown().await
 }
 
-async fn metrics(questions: &mpsc::Sender<Scrape>) -> Option<String> {
-    let (sender, answer) = oneshot::channel();
-    questions.send(sender).await.ok()?;
-    answer.await.ok()
+async fn metrics(questions: &mpsc::Sender<Scrape>, form: Form) -> Option<String> {
+    let (answer, answered) = oneshot::channel();
+    questions.send(Scrape { form, answer }).await.ok()?;
+    answered.await.ok()
+}
+
+/// OpenMetrics for whoever accepts it.
+fn form(head: &[u8]) -> Form {
+    let head = String::from_utf8_lossy(head).to_lowercase();
+    let accepts = |line: &str| line.strip_prefix("accept:").is_some_and(|kinds| kinds.contains("openmetrics-text"));
+    if head.lines().any(accepts) { Form::OpenMetrics } else { Form::Prometheus }
 }
 
 /// The head of a request, without a body; none where the peer goes away or sends too much.

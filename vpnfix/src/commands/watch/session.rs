@@ -291,7 +291,7 @@ impl<'a> Session<'a> {
     fn scraped(&mut self, scrape: Scrape) {
         self.count_leaks();
         // Whoever asked may be gone.
-        let _answered = scrape.send(self.teller.metrics());
+        let _answered = scrape.answer.send(self.teller.metrics(scrape.form));
     }
 
     /// Takes into the metrics what the kernel side has counted. What leaked is given back.

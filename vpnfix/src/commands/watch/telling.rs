@@ -24,7 +24,7 @@ use crate::core::report::watch::{
 use crate::core::story::WallClock;
 use crate::core::watch::{Flood, Transition, TunnelState, Watcher};
 use crate::render;
-use crate::render::metrics::Metrics;
+use crate::render::metrics::{Form, Metrics};
 use crate::system::host;
 
 /// Lines that wait for a reader; more are left out, for a reader that is slow must not keep a repair.
@@ -308,8 +308,8 @@ impl Teller {
     }
 
     /// The metrics as text.
-    pub(super) fn metrics(&self) -> String {
-        self.metrics.text().unwrap_or_default()
+    pub(super) fn metrics(&self, form: Form) -> String {
+        self.metrics.text(form).unwrap_or_default()
     }
 
     /// The end: what is open is written, and readers get what waits for them, within bounds.
