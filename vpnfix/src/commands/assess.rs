@@ -278,6 +278,8 @@ impl Host {
 pub struct Surroundings {
     resolvers: Vec<IpAddr>,
     connections: Vec<TcpConnection>,
+    /// The kernel's security associations; none where they may not be read.
+    pub associations: Option<Vec<SecurityAssociation>>,
 }
 
 impl Surroundings {
@@ -288,6 +290,7 @@ impl Surroundings {
         Self {
             resolvers: host::resolvers().unwrap_or_default(),
             connections: host::established().unwrap_or_default().into_iter().collect(),
+            associations: xfrm::associations().ok(),
         }
     }
 }

@@ -40,6 +40,9 @@ impl Session<'_> {
 
     async fn judge_for(&mut self, woken: Woken) -> Result<(), Failure> {
         self.check_hold();
+        if let Some(associations) = &self.surroundings.now.associations {
+            self.host.associations = Ok(associations.clone());
+        }
         let begun = Instant::now();
         let host = self.host.again(self.access, &self.settings).await?;
         let read = begun.elapsed();

@@ -9,6 +9,9 @@ use crate::commands::assess::Surroundings;
 /// How often it is looked whom the host talks to, for what a repair must not spoil.
 const REFRESH: Duration = Duration::from_secs(20);
 
+/// After a link has come or gone; associations come with it, and not at the same moment.
+const HURRY: Duration = Duration::from_secs(1);
+
 /// Whom the host talks to, as it was a while ago: gathering it takes longer than a repair may.
 pub(super) struct Known {
     pub(super) now: Surroundings,
@@ -19,6 +22,11 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn new() -> Self {
         Self { now: Surroundings::gather(), gathering: None, next: Instant::now() + REFRESH }
+    }
+
+    /// Gathers anew at once: a tunnel has come, whose peer only its associations know.
+    pub(super) fn hurry(&mut self) {
+        self.next = self.next.min(Instant::now() + HURRY);
     }
 
     /// When it is gathered anew.

@@ -218,6 +218,9 @@ impl<'a> Session<'a> {
         if self.woken.is_none() {
             self.woken = Some(Woken { by, at: Instant::now() });
         }
+        if by == WokenBy::Link {
+            self.surroundings.hurry();
+        }
         if !matches!(by, WokenBy::Lookup | WokenBy::Packet | WokenBy::Timer) {
             // What went elsewhere on purpose may go there for another reason now.
             self.eyes.dismissed.clear();
