@@ -23,7 +23,7 @@ told() { journalctl --no-pager -o json -t vpnfix 2>/dev/null | grep -q -- "$1"; 
 
 # The other plays' rules and routes are none of this one's. Here systemd-networkd itself has the hijacking rule, so that it stays
 # when networkd drops what is not its own.
-vpnfix undo --all > /dev/null 2>&1
+vpnfix -q undo --all > /dev/null 2>&1
 ip rule del priority 220 2>/dev/null
 ip route flush table 220 2>/dev/null
 ip link add Tunnel9 type veth peer name far9
@@ -76,13 +76,13 @@ systemctl stop "$unit"
 ! systemctl is-failed --quiet "$unit" || fail "stopped, and failed"
 [ "$(own_rules)" -gt 0 ] && right || fail "the rules went with the service"
 systemctl start "$unit" || fail "it does not start again"
-vpnfix undo > /dev/null || fail "undo"
+vpnfix -q undo > /dev/null || fail "undo"
 sleep 1
 [ "$(own_rules)" = 0 ] || fail "the undo is not honoured"
-vpnfix --format json fix --no-probe --wait 1ms > /dev/null
+vpnfix -q --format json fix --no-probe --wait 1ms > /dev/null
 right || fail "fix"
 systemctl stop "$unit"
-vpnfix undo > /dev/null
+vpnfix -q undo > /dev/null
 rm -r /etc/systemd/network/10-ens5.network.d /etc/vpnfix/config.toml
 networkctl reload
 ip link del Tunnel9
