@@ -90,7 +90,7 @@ impl Watch {
     /// If none comes.
     #[track_caller]
     pub fn wait_for(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + DEADLINE.min(Duration::from_secs(60));
+        let deadline = Instant::now() + DEADLINE;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(text) => {
@@ -203,7 +203,7 @@ impl Watch {
     /// If it does not end.
     pub fn stop(mut self) -> Watched {
         self.signal(Signal::SIGTERM);
-        let deadline = Instant::now() + DEADLINE.min(Duration::from_secs(60));
+        let deadline = Instant::now() + DEADLINE;
         while let Ok(text) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.seen.push(parse(&text));
         }
