@@ -14,6 +14,7 @@ pub mod syscalls;
 pub mod trace;
 pub mod traffic;
 pub mod wait;
+pub mod watch;
 
 /// Ends the calling test with `SKIP: why`, or fails it in CI.
 #[macro_export]

@@ -22,6 +22,7 @@ chmod 600 $layer/root/etc/NetworkManager/system-connections/*
 : > $layer/root/etc/network/interfaces
 units=$layer/root/etc/systemd/system
 mkdir -p $units/sysinit.target.wants
+install -m 644 "$here/../../contrib/vpnfix-watch.service" $units/
 ln -s ../scene.service $units/sysinit.target.wants/
 # Each manager starts when its turn comes; systemd-networkd from the boot on, because the reboots are its turn.
 rm -f $units/multi-user.target.wants/{NetworkManager,strongswan-starter,networking}.service $units/network-online.target.wants/*

@@ -5,6 +5,7 @@ use vpnfix_tests::command::Run;
 use vpnfix_tests::need_root;
 use vpnfix_tests::scene::Scene;
 use vpnfix_tests::traffic;
+use vpnfix_tests::watch::Watch;
 
 /// Follows a reference inside a schema.
 fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
@@ -117,6 +118,15 @@ fn every_document_keeps_to_its_published_schema() {
     keeps_to(&schema(&scene, "fix"), &json(&["fix"], 0));
     keeps_to(&schema(&scene, "undo"), &json(&["undo"], 0));
     keeps_to(&schema(&scene, "doctor"), &json(&["doctor"], 0));
+
+    let mut watch = Watch::fixing(&scene, &["--no-probe", "--wait", "1s"]);
+    watch.wait_repair("applied");
+    let watched = watch.stop();
+    let of_a_line = schema(&scene, "watch");
+    for line in &watched.lines {
+        keeps_to(&of_a_line, line);
+    }
+    assert_eq!(watched.summary()["repairs"], 1);
 }
 
 #[test]
@@ -138,7 +148,7 @@ fn completions_and_the_manual_name_every_command() {
     let scene = Scene::healthy();
     for what in [["completions", "bash"].as_slice(), &["completions", "zsh"], &["completions", "fish"], &["man"]] {
         let told = Run::new(scene.run_dir(), what).ends(0);
-        for command in ["doctor", "diagnose", "explain", "trace", "fix", "undo", "verify", "lab"] {
+        for command in ["doctor", "diagnose", "explain", "trace", "fix", "undo", "verify", "watch", "lab"] {
             assert!(told.stdout.contains(command), "{what:?} does not name {command}");
         }
         assert!(told.stderr.is_empty(), "{told}");

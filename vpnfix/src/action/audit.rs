@@ -34,6 +34,8 @@ pub enum Action {
     TakeBack,
     /// Taken back by `undo`.
     Undo,
+    /// Taken back by `watch`: its prefix is no tunnel's any more.
+    Withdraw,
 }
 
 impl fmt::Display for Action {
@@ -43,6 +45,7 @@ impl fmt::Display for Action {
             Self::RollBack => "roll-back",
             Self::TakeBack => "take-back",
             Self::Undo => "undo",
+            Self::Withdraw => "withdraw",
         })
     }
 }
@@ -51,7 +54,7 @@ impl fmt::Display for Action {
 pub fn tell(author: &Author, action: Action, rule: &Rule, why: &str) {
     let command = match action {
         Action::Add => rule.add_command(),
-        Action::RollBack | Action::TakeBack | Action::Undo => rule.delete_command(),
+        Action::RollBack | Action::TakeBack | Action::Undo | Action::Withdraw => rule.delete_command(),
     };
     tracing::info!(
         target: TARGET,
@@ -71,7 +74,7 @@ pub fn tell(author: &Author, action: Action, rule: &Rule, why: &str) {
         "{}",
         match action {
             Action::Add => "added a rule",
-            Action::RollBack | Action::TakeBack | Action::Undo => "deleted a rule",
+            Action::RollBack | Action::TakeBack | Action::Undo | Action::Withdraw => "deleted a rule",
         }
     );
 }

@@ -98,7 +98,7 @@ impl Lock {
         Self::take_named(directory, "lock-files")
     }
 
-    fn take_named(directory: &Path, name: &str) -> Result<Self, LockError> {
+    pub(super) fn take_named(directory: &Path, name: &str) -> Result<Self, LockError> {
         let path = directory.join(name);
         let failed = |source: io::Error| LockError::File { path: path.clone(), source };
         let holder = open_directory(directory)?;

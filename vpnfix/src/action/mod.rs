@@ -3,6 +3,8 @@
 pub mod apply;
 pub mod audit;
 pub mod files;
+pub mod hold;
+pub mod incidents;
 pub mod journal;
 pub mod lock;
 pub mod persist;

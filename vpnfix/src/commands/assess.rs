@@ -1,10 +1,12 @@
 //! What `diagnose`, `trace` and `fix` share: the host's state, its tunnels, and the kernel's answers about them.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::failure::Failure;
 use super::settings::Settings;
-use crate::core::control::{self, Control, Neighbours};
+use crate::core::control::{self, Control, Neighbours, TcpConnection};
 use crate::core::destination::{self, Destination};
 use crate::core::finding::{ControlReport, Finding, Note, NoteId};
 use crate::core::judge::{self, Asked, Case, Judgement};
@@ -110,21 +112,67 @@ impl Host {
         Ok(Self::of(Self::snapshot(access).await?, settings, only).ok())
     }
 
-    async fn snapshot(access: &Access) -> Result<Snapshot, Failure> {
+    /// The same again, quickly, as `watch` needs it while traffic leaks: what other programs and associations there are is
+    /// taken over, and devices named that are not there now are no error.
+    ///
+    /// # Errors
+    /// Netlink.
+    pub async fn again(&self, access: &Access, settings: &Settings) -> Result<Self, Failure> {
+        let snapshot = Self::snapshot(access).await?;
+        Self::present(snapshot, settings, self.clues.clone(), self.associations.clone())
+    }
+
+    /// The host at the start of a watch: devices named need not be there yet.
+    ///
+    /// # Errors
+    /// Netlink.
+    pub async fn read_present(access: &Access, settings: &Settings) -> Result<Self, Failure> {
+        let snapshot = Self::snapshot(access).await?;
+        let associations = xfrm::associations().map_err(|error| told(&error));
+        Self::present(snapshot, settings, clues::gather(), associations)
+    }
+
+    fn present(
+        snapshot: Snapshot,
+        settings: &Settings,
+        clues: Clues,
+        associations: Result<Vec<SecurityAssociation>, String>,
+    ) -> Result<Self, Failure> {
+        let is_there = |name: &&String| snapshot.links.iter().any(|link| link.name == **name);
+        let there: Vec<String> = settings.tunnels.iter().filter(is_there).cloned().collect();
+        let tunnels = tunnel::tunnels(&snapshot, &there).map_err(|error| Failure::of("find the tunnels", &error))?;
+        Ok(Self::with(snapshot, tunnels, settings, clues, associations))
+    }
+
+    /// Links, addresses, rules and routes as they are now.
+    pub(super) async fn snapshot(access: &Access) -> Result<Snapshot, Failure> {
         let snapshot = access.netlink.snapshot(access.netns.clone()).await;
         snapshot.map_err(|error| netlink_failure("read the host's routing", &error))
     }
 
     fn of(snapshot: Snapshot, settings: &Settings, only: &[IpNet]) -> Result<Self, NoSuchDevice> {
-        let mut tunnels = tunnel::tunnels(&snapshot, &settings.tunnels)?;
+        let tunnels = tunnel::tunnels(&snapshot, &settings.tunnels)?;
         let associations = xfrm::associations().map_err(|error| told(&error));
-        tunnel::learn_peers(&mut tunnels, &snapshot, associations.as_deref().unwrap_or_default());
-        let mut destinations = destination::destinations(&Fib::new(&snapshot), &tunnels);
-        destinations.retain(|destination| {
+        let mut host = Self::with(snapshot, tunnels, settings, clues::gather(), associations);
+        host.destinations.retain(|destination| {
             only.is_empty()
                 || only.iter().any(|only| only.contains(&destination.prefix) || destination.prefix.contains(only))
         });
-        Ok(Self { snapshot, tunnels, destinations, clues: clues::gather(), associations })
+        Ok(host)
+    }
+
+    fn with(
+        snapshot: Snapshot,
+        mut tunnels: Vec<Tunnel>,
+        settings: &Settings,
+        clues: Clues,
+        associations: Result<Vec<SecurityAssociation>, String>,
+    ) -> Self {
+        tunnel::learn_peers(&mut tunnels, &snapshot, associations.as_deref().unwrap_or_default());
+        let fib = Fib::new(&snapshot);
+        let mut destinations = destination::destinations(&fib, &tunnels);
+        settings.prefixes.apply(&fib, &tunnels, &mut destinations);
+        Self { snapshot, tunnels, destinations, clues, associations }
     }
 
     /// Is there anything to judge?
@@ -187,9 +235,22 @@ impl Host {
     /// # Errors
     /// Netlink.
     pub fn controls(&self, access: &Access, findings: &[Finding]) -> Result<Controls, Failure> {
+        self.controls_among(access, findings, Surroundings::gather())
+    }
+
+    /// The same, with what was gathered before.
+    ///
+    /// # Errors
+    /// Netlink.
+    pub fn controls_among(
+        &self,
+        access: &Access,
+        findings: &[Finding],
+        surroundings: Surroundings,
+    ) -> Result<Controls, Failure> {
         let neighbours = Neighbours {
-            resolvers: host::resolvers().unwrap_or_default(),
-            connections: host::established().unwrap_or_default().into_iter().collect(),
+            resolvers: surroundings.resolvers,
+            connections: surroundings.connections,
             ike_peers: control::ike_peers(&self.snapshot, self.associations.as_deref().unwrap_or_default()),
         };
         let hijackers = plan::hijackers(&self.snapshot, findings);
@@ -208,6 +269,28 @@ impl Host {
             destinations: &self.destinations,
             findings,
             controls: &controls.targets,
+        }
+    }
+}
+
+/// Whom this host talks to, beside the VPN.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    resolvers: Vec<IpAddr>,
+    connections: Vec<TcpConnection>,
+    /// The kernel's security associations; none where they may not be read.
+    pub associations: Option<Vec<SecurityAssociation>>,
+}
+
+impl Surroundings {
+    /// Looks for them, in the network namespace of the calling thread. The kernel goes through its whole table of
+    /// connections for that, which takes tens of milliseconds on a host with much memory.
+    #[must_use]
+    pub fn gather() -> Self {
+        Self {
+            resolvers: host::resolvers().unwrap_or_default(),
+            connections: host::established().unwrap_or_default().into_iter().collect(),
+            associations: xfrm::associations().ok(),
         }
     }
 }

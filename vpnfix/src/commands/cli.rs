@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::core::config::duration;
 use crate::core::model::{TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use crate::core::own_file::Backend;
 use crate::core::plan::Strategy;
@@ -100,6 +101,8 @@ pub enum Command {
     Undo(UndoArgs),
     /// Check the whole VPN: IPsec, interfaces, routing, BGP, reachability, host.
     Verify(VerifyArgs),
+    /// Watch for good, as a service: detect, and with --fix repair on detection.
+    Watch(WatchArgs),
     /// Make the rules that vpnfix added outlive a reboot, in the way of this host's network manager.
     Persist(PersistArgs),
     /// Take back what `persist` wrote; the rules that stand now stay.
@@ -142,6 +145,8 @@ pub enum SchemaName {
     Unpersist,
     /// What `doctor` prints.
     Doctor,
+    /// One line of `watch`.
+    Watch,
 }
 
 /// Options of `diagnose`.
@@ -303,6 +308,41 @@ pub struct VerifyArgs {
     pub no_probe: bool,
 }
 
+/// Options of `watch`; they come before what the configuration file says.
+#[derive(Clone, Debug, Default, Args)]
+pub struct WatchArgs {
+    /// Repair on detection; without it nothing is changed.
+    #[arg(long)]
+    pub fix: bool,
+    /// Only check the configuration file.
+    #[arg(long)]
+    pub check_config: bool,
+    /// How to repair.
+    #[arg(long, value_enum)]
+    pub strategy: Option<StrategyName>,
+    /// Refuse what belongs into a tunnel, rather than let it leave in the clear, while the tunnel has no route for it.
+    #[arg(long)]
+    pub fail_closed: bool,
+    /// Take the rules back at the end; otherwise they stay.
+    #[arg(long)]
+    pub undo_on_exit: bool,
+    /// Send no echo requests to the peers; wait for traffic of others.
+    #[arg(long)]
+    pub no_probe: bool,
+    /// How long to wait for live packets that confirm a repair.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub wait: Option<Duration>,
+    /// Serve metrics (OpenMetrics) at this address.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<std::net::SocketAddr>,
+    /// Run this program at each event, with the event's JSON on its standard input.
+    #[arg(long, value_name = "PROGRAM")]
+    pub on_event: Option<String>,
+    /// Keep incidents in this directory.
+    #[arg(long, value_name = "DIR")]
+    pub incidents: Option<PathBuf>,
+}
+
 /// Strategies by their names on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StrategyName {
@@ -455,27 +495,6 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).filter(|size| *size >= 4096).ok_or_else(|| "at least 4K, and less than 2^64".into())
 }
 
-/// A year: more than anyone waits, and far from where clocks overflow.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// A time with its unit: `500ms`, `10s`, `2m`, `1h`; a bare number counts seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("unknown unit; use ms, s, m or h".into()),
-    };
-    let number: f64 = number.parse().map_err(|_| "not a time (10s, 2m, 500ms)".to_string())?;
-    Duration::try_from_secs_f64(number * factor)
-        .ok()
-        .filter(|time| !time.is_zero() && *time <= LONGEST)
-        .ok_or_else(|| "not a time that can be waited for".into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -484,16 +503,6 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(duration("3s"), Ok(Duration::from_secs(3)));
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
-        for bad in ["", "s", "3 s", "-1s", "0", "1e400h", "3d", "4000000000000000h"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

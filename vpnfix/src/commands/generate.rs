@@ -14,6 +14,7 @@ use crate::core::report::fix::{FixReport, UndoReport};
 use crate::core::report::persist::{PersistReport, UnpersistReport};
 use crate::core::report::trace::TraceLine;
 use crate::core::report::verify::VerifyReport;
+use crate::core::report::watch::WatchLine;
 use crate::render;
 
 /// Prints a shell's completion script.
@@ -60,6 +61,7 @@ pub fn schema(name: SchemaName, output: &Output) -> Result<Outcome, Failure> {
         SchemaName::Persist => schema_for!(PersistReport),
         SchemaName::Unpersist => schema_for!(UnpersistReport),
         SchemaName::Doctor => schema_for!(DoctorReport),
+        SchemaName::Watch => schema_for!(WatchLine),
     };
     let text = render::document(&schema).map_err(|error| Failure::of("print the schema", &error))?;
     output.print(text).map(|_| Outcome::Ok)

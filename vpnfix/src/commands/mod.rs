@@ -19,6 +19,7 @@ pub mod standing;
 pub mod trace;
 pub mod undo;
 pub mod verify;
+pub mod watch;
 
 use std::process::ExitCode;
 
@@ -76,7 +77,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn start_log(global: &Global) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error".into(),
-        (false, 0) => format!("warn,{}=info", audit::TARGET),
+        // What `watch` tells stands on standard output and in the journal already.
+        (false, 0) => format!("warn,{}=info,{}=off", audit::TARGET, watch::TARGET),
         (false, 1) => "vpnfix=info,warn".into(),
         (false, 2) => "vpnfix=debug,warn".into(),
         (false, _) => "vpnfix=trace,debug".into(),
@@ -89,8 +91,8 @@ fn start_log(global: &Global) {
         .with_filter(EnvFilter::new(level));
     // Without a journald there is no socket, and nothing to do about it.
     let journald = tracing_journald::layer().ok().map(|layer| {
-        let audit_alone = Targets::new().with_target(audit::TARGET, Level::INFO);
-        layer.with_field_prefix(Some("VPNFIX".into())).with_syslog_identifier("vpnfix".into()).with_filter(audit_alone)
+        let for_good = Targets::new().with_target(audit::TARGET, Level::INFO).with_target(watch::TARGET, Level::INFO);
+        layer.with_field_prefix(Some("VPNFIX".into())).with_syslog_identifier("vpnfix".into()).with_filter(for_good)
     });
     tracing_subscriber::registry().with(stderr).with(journald).init();
 }
@@ -105,6 +107,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Fix(args) => fix::run(&settings()?, &args),
         Command::Undo(args) => undo::run(&settings()?, &args),
         Command::Verify(args) => verify::run(&settings()?, &args, cli.global.quiet),
+        Command::Watch(args) => watch::run(&settings()?, &args, &cli.global),
         Command::Persist(args) => persist::run(&settings()?, &args),
         Command::Unpersist => persist::release(&settings()?),
         Command::Lab(args) => lab_outcome(lab::run(&args)),

@@ -3,24 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use super::cli::Global;
 use super::failure::Failure;
 use super::output::Output;
+use crate::core::config::{self, Config, Prefixes};
 use crate::system::namespace::Target;
 
 /// Where the configuration file lies unless another is named.
-const DEFAULT_CONFIG: &str = "/etc/vpnfix/config.toml";
-
-/// The configuration file. Unknown keys are errors: a misspelt one would be ignored in silence otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ConfigFile {
-    /// Devices that are tunnels too, as `--tunnel`.
-    #[serde(default)]
-    tunnels: Vec<String>,
-}
+pub const DEFAULT_CONFIG: &str = "/etc/vpnfix/config.toml";
 
 /// What holds for one run.
 #[derive(Clone, Debug)]
@@ -29,6 +19,10 @@ pub struct Settings {
     pub netns: Target,
     /// Devices that are tunnels too.
     pub tunnels: Vec<String>,
+    /// Prefixes that the configuration adds or leaves alone.
+    pub prefixes: Prefixes,
+    /// What the configuration says of `watch`.
+    pub watch: config::Watch,
     /// Where and how reports are printed.
     pub output: Output,
     /// Level of the kernel programs' own log: 0 off, 5 everything.
@@ -50,6 +44,8 @@ impl Settings {
         Ok(Self {
             netns: global.netns.as_deref().map_or(Target::Current, Target::parse),
             tunnels,
+            prefixes: config.prefixes,
+            watch: config.watch,
             output: Output::new(global),
             kernel_log: if global.verbose >= 3 { 5 } else { 0 },
         })
@@ -64,25 +60,11 @@ impl Settings {
     }
 }
 
-fn read_config(path: &Path) -> Result<Option<ConfigFile>, Failure> {
+fn read_config(path: &Path) -> Result<Option<Config>, Failure> {
     let what = format!("read the configuration {}", path.display());
     match std::fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).map(Some).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
-            Failure::unable(format!("{what}: line {line}: {}", error.message()))
-        }),
+        Ok(text) => Config::parse(&text).map(Some).map_err(|error| Failure::of(&what, &error)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::of(&what, &error)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unknown_keys_are_errors() {
-        assert!(toml::from_str::<ConfigFile>("tunnels = [\"gre1\"]").is_ok());
-        assert!(toml::from_str::<ConfigFile>("tunnel = [\"gre1\"]").is_err());
     }
 }

@@ -26,6 +26,8 @@ pub struct Standing<'a> {
     header: Header,
     /// What is ours.
     pub found: Reconciliation,
+    /// All rules that stood when this was read.
+    pub rules: Vec<Rule>,
 }
 
 impl<'a> Standing<'a> {
@@ -60,7 +62,7 @@ impl<'a> Standing<'a> {
             login_uid: host::login_uid(),
             netns: access.netns.name.clone().unwrap_or_else(|| format!("inode {}", access.netns.inode)),
         };
-        Ok(Self { access, directory, author, header, found })
+        Ok(Self { access, directory, author, header, found, rules })
     }
 
     /// Takes back what a run before left unfinished, so that the host is as that run found it: what was asked of the kernel
@@ -86,6 +88,12 @@ impl<'a> Standing<'a> {
         let own = self.found.own();
         self.found.kept.clear();
         self.take_back(&own, Action::Undo, "asked for by `vpnfix undo`").await
+    }
+
+    /// Takes back rules of ours that stand for nothing any more.
+    pub async fn withdraw(&mut self, rules: &[Rule]) -> TakenBack {
+        let doomed: Vec<Rule> = self.found.kept.extract_if(.., |kept| rules.contains(kept)).collect();
+        self.take_back(&doomed, Action::Withdraw, "no tunnel's traffic goes there any more").await
     }
 
     async fn take_back(&self, doomed: &[Rule], action: Action, why: &str) -> TakenBack {

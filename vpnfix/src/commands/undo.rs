@@ -8,6 +8,9 @@ use super::own_files;
 use super::settings::Settings;
 use super::standing::Standing;
 use crate::action::apply::TakenBack;
+use crate::action::hold;
+use crate::action::lock::run_directory;
+use crate::core::finding::{Note, NoteId};
 use crate::core::model::{Netns, Rule};
 use crate::core::report::fix::{UNDO_SCHEMA, UndoReport};
 use crate::core::report::{Outcome, VERSION};
@@ -23,7 +26,15 @@ pub fn run(settings: &Settings, args: &UndoArgs) -> Result<Outcome, Failure> {
         // Taken before the rules are read: a `fix` that runs may be about to add its own.
         let _lock = lock(&access.netns)?;
         let mut standing = Standing::read(&access).await?;
-        let notes = standing.notes(false);
+        let mut notes = standing.notes(false);
+        // Before the first rule goes: a `watch` that runs would bring it back.
+        let held = hold::set_if_watched(&run_directory(), access.netns.inode);
+        if held.map_err(|error| Failure::of("hold `vpnfix watch`", &error))? {
+            notes.push(Note {
+                id: NoteId::WatchHeld,
+                text: "`vpnfix watch` runs here: it repairs nothing more until `vpnfix fix`, or until it is stopped and started".into(),
+            });
+        }
         let taken = standing.undo().await;
         nothing_done(&taken)?;
         let mut report = UndoReport { notes, ..of(access.netns.clone(), &taken) };

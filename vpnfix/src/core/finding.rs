@@ -335,6 +335,8 @@ pub enum NoteId {
     PersistedDiffers,
     /// systemd-networkd will drop rules of vpnfix's.
     DroppedByNetworkd,
+    /// `watch` repairs nothing after an undo by hand.
+    WatchHeld,
 }
 
 /// The first few of a list in words, and how many more there are: `a, b and 7 more`.

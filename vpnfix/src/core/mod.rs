@@ -33,8 +33,11 @@ pub mod confirm;
 pub mod own_file;
 pub mod verify;
 
+pub mod config;
 pub mod filter;
 pub mod flows;
+pub mod watch;
+
 pub mod report;
 pub mod story;
 

@@ -6,10 +6,12 @@ pub mod doctor;
 pub mod explain;
 pub mod fix;
 pub mod live;
+pub mod metrics;
 pub mod persist;
 pub mod story;
 pub mod trace;
 pub mod verify;
+pub mod watch;
 
 use std::fmt::Display;
 

@@ -112,24 +112,21 @@ impl NamespaceError {
     }
 }
 
-/// Runs `work` in a thread of its own that has entered the namespace. Threads that it starts and sockets that it opens
-/// belong to the namespace; the caller's threads stay where they are. A panic inside goes on in the caller.
+/// Runs `work` in a thread of its own that has entered the namespace; in the calling thread where that is in it already.
+/// Threads that it starts and sockets that it opens belong to the namespace; the caller's threads stay where they are. A
+/// panic inside goes on in the caller.
 ///
 /// # Errors
 /// If the namespace is not there or cannot be entered (`CAP_SYS_ADMIN`); `work` did not run then. The current one needs
 /// no privilege.
 pub fn within<T: Send>(target: &Target, work: impl FnOnce() -> T + Send) -> Result<T, NamespaceError> {
     let entry = match target {
-        Target::Current => None,
-        other => Some(other.open()?),
+        Target::Current => return Ok(work()),
+        other => other.open()?,
     };
     let run = || {
-        if let Some(file) = entry {
-            setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| NamespaceError::Enter {
-                name: target.name().unwrap_or_default(),
-                source: errno.into(),
-            })?;
-        }
+        setns(entry, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| NamespaceError::Enter { name: target.name().unwrap_or_default(), source: errno.into() })?;
         Ok(work())
     };
     thread::scope(|scope| {

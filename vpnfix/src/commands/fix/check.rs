@@ -23,8 +23,7 @@ impl Repair<'_> {
         let gone =
             apply::missing(netlink, added).await.map_err(|error| netlink_failure("read back the rules", &error))?;
         let mut differences: Vec<Difference> = gone.iter().map(missing_rule).collect();
-        let now = Host::read(self.access, self.settings, &[]).await?;
-        let host = Host { snapshot: now.snapshot, ..self.host.clone() };
+        let host = Host { snapshot: Host::snapshot(self.access).await?, ..self.host.clone() };
         let (judgement, answers) = host.judge_with_answers(self.access)?;
         differences.extend(self.still_wrong(&judgement).map(not_repaired));
         let fib = Fib::new(&self.host.snapshot);

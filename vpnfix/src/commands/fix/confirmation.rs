@@ -2,19 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use super::repair::Repair;
-use crate::commands::assess::netlink_failure;
+use super::repair::promised;
+use crate::commands::assess::{Access, Host, netlink_failure};
 use crate::commands::attach;
 use crate::commands::failure::Failure;
 use crate::commands::signals::Signals;
 use crate::core::confirm::{self, Confirmation, Evidence, Probed};
 use crate::core::destination::Destination;
 use crate::core::finding::{Note, NoteId};
-use crate::core::judge::Judgement;
-use crate::core::live::{Others, View};
+use crate::core::live::{Others, View, Watch};
 use crate::core::model::Snapshot;
 use crate::core::observation::Totals;
+use crate::core::plan::Plan;
 use crate::core::report::fix::FixReport;
+use crate::system::bpf::Tracer;
 use crate::system::probe::Probe;
 
 /// What was on its way at the change has left after this.
@@ -32,14 +33,36 @@ pub(super) struct Moment {
     pub(super) at_change: Totals,
 }
 
-impl Repair<'_> {
+/// The confirmation of a change, looked at again and again.
+pub(in crate::commands) struct Ladder {
+    pub(super) host: Host,
+    pub(super) plan: Plan,
+    /// For each destination: does the kernel answer rightly?
+    pub(super) right: Vec<bool>,
+    pub(super) watches: Vec<Watch>,
+    pub(super) moment: Moment,
+    /// What was counted when the change had settled.
+    pub(super) settled: Option<Totals>,
+    pub(super) probe: Option<Probe>,
+    pub(super) wait: Duration,
+}
+
+/// What one look at the ladder shows.
+pub(in crate::commands) struct Look {
+    /// The ladder of each destination; none before the change has settled.
+    pub(in crate::commands) confirmations: Vec<Confirmation>,
+    /// Looking on is of no use: all is confirmed, nothing more can be, or the time is over.
+    pub(in crate::commands) over: bool,
+}
+
+impl Ladder {
     /// Watches live packets until every required rung is confirmed, the time is over, or a signal ends it. The report
     /// has what was confirmed so far at any time. False if it did not come to its end.
-    pub(super) async fn confirm(
+    pub(super) async fn climb_all(
         &mut self,
+        access: &Access,
+        tracer: &mut Tracer,
         report: &mut FixReport,
-        moment: Moment,
-        judgement: &Judgement,
         mut signals: Signals,
     ) -> bool {
         tokio::select! {
@@ -51,7 +74,7 @@ impl Repair<'_> {
                 });
                 false
             }
-            watched = self.watch(&mut report.confirmations, &moment, judgement) => {
+            watched = self.watch(access, tracer, &mut report.confirmations) => {
                 report.notes.extend(watched.as_ref().err().map(after_change));
                 watched.is_ok()
             }
@@ -60,28 +83,53 @@ impl Repair<'_> {
 
     async fn watch(
         &mut self,
+        access: &Access,
+        tracer: &mut Tracer,
         confirmations: &mut Vec<Confirmation>,
-        moment: &Moment,
-        judgement: &Judgement,
     ) -> Result<(), Failure> {
-        tokio::time::sleep(SETTLING.saturating_sub(moment.changed.elapsed())).await;
-        let settled = attach::totals(&self.tracer)?;
+        tokio::time::sleep(SETTLING.saturating_sub(self.moment.changed.elapsed())).await;
         loop {
-            let waited = moment.changed.elapsed();
-            *confirmations = self.climb(&moment.at_change, &settled, judgement).await?;
-            let all = confirmations.iter().all(Confirmation::confirmed);
-            let waiting_helps = confirmations.iter().any(Confirmation::may_still_rise);
-            let answered = confirmations.iter().all(|confirmation| !self.awaits_answer(confirmation));
-            let enough = waited >= SETTLING + WATCHING && all && (answered || waited >= ANSWER);
-            let hopeless = waited >= SETTLING + WATCHING && !all && !waiting_helps;
-            if enough || hopeless || waited >= self.wait.max(SETTLING + WATCHING) {
+            let look = self.look(access, tracer).await?;
+            *confirmations = look.confirmations;
+            if look.over {
                 return Ok(());
             }
             tokio::time::sleep(TICK).await;
             // The ring buffer's events are not needed here, but a full one would count as loss.
             let mut events = Vec::new();
-            self.tracer.drain(&mut events).map_err(|error| attach::bpf_failure("read the kernel's events", &error))?;
+            tracer.drain(&mut events).map_err(|error| attach::bpf_failure("read the kernel's events", &error))?;
         }
+    }
+
+    /// When to look again.
+    pub(in crate::commands) fn next_look(&self) -> Instant {
+        let settled = self.moment.changed + SETTLING;
+        settled.max(Instant::now() + TICK)
+    }
+
+    /// Looks how far up the ladder things have come.
+    ///
+    /// # Errors
+    /// Netlink, or the kernel's counts.
+    pub(in crate::commands) async fn look(&mut self, access: &Access, tracer: &Tracer) -> Result<Look, Failure> {
+        let waited = self.moment.changed.elapsed();
+        if waited < SETTLING {
+            return Ok(Look { confirmations: Vec::new(), over: false });
+        }
+        let settled = match self.settled.take() {
+            Some(settled) => settled,
+            None => attach::totals(tracer)?,
+        };
+        let confirmations = self.climb(access, tracer, &settled).await;
+        self.settled = Some(settled);
+        let confirmations = confirmations?;
+        let all = confirmations.iter().all(Confirmation::confirmed);
+        let waiting_helps = confirmations.iter().any(Confirmation::may_still_rise);
+        let answered = confirmations.iter().all(|confirmation| !self.awaits_answer(confirmation));
+        let enough = waited >= SETTLING + WATCHING && all && (answered || waited >= ANSWER);
+        let hopeless = waited >= SETTLING + WATCHING && !all && !waiting_helps;
+        let over = enough || hopeless || waited >= self.wait.max(SETTLING + WATCHING);
+        Ok(Look { confirmations, over })
     }
 
     fn awaits_answer(&self, confirmation: &Confirmation) -> bool {
@@ -92,24 +140,19 @@ impl Repair<'_> {
                 .any(|rung| rung.name == confirm::RungName::PeerAnswered && rung.state == confirm::RungState::NotSeen)
     }
 
-    async fn climb(
-        &self,
-        at_change: &Totals,
-        settled: &Totals,
-        judgement: &Judgement,
-    ) -> Result<Vec<Confirmation>, Failure> {
-        let links = self.access.netlink.links().await.map_err(|error| netlink_failure("read the links", &error))?;
-        let rules = self.access.netlink.rules().await.map_err(|error| netlink_failure("read the rules", &error))?;
+    async fn climb(&self, access: &Access, tracer: &Tracer, settled: &Totals) -> Result<Vec<Confirmation>, Failure> {
+        let links = access.netlink.links().await.map_err(|error| netlink_failure("read the links", &error))?;
+        let rules = access.netlink.rules().await.map_err(|error| netlink_failure("read the rules", &error))?;
         let after = Snapshot { links, rules, ..self.host.snapshot.clone() };
-        let now = attach::totals(&self.tracer)?;
+        let now = attach::totals(tracer)?;
         let evidence = Evidence {
             view: View {
                 snapshot: &after,
                 watches: &self.watches,
-                knows_outcomes: self.tracer.knows_outcomes(),
+                knows_outcomes: tracer.knows_outcomes(),
                 others: &Others::default(),
             },
-            at_change,
+            at_change: &self.moment.at_change,
             settled,
             now: &now,
             before: &self.host.snapshot,
@@ -118,10 +161,10 @@ impl Repair<'_> {
         };
         let ladder = |(index, destination): (usize, &Destination)| {
             let watch = self.watches.iter().position(|watch| watch.prefix == destination.prefix)?;
-            let right = judgement.right.get(index).copied().unwrap_or(false);
+            let right = self.right.get(index).copied().unwrap_or(false);
             Some(confirm::confirm(evidence, u32::try_from(watch).ok()?, destination, right))
         };
-        Ok(self.promised().filter_map(ladder).collect())
+        Ok(promised(&self.host, &self.plan).filter_map(ladder).collect())
     }
 
     fn probed(&self) -> Vec<Probed> {

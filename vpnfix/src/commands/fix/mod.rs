@@ -1,30 +1,36 @@
 //! `vpnfix fix`: plan, apply, confirm on live packets, and roll back if it went otherwise than planned.
 
 mod check;
-mod confirmation;
+pub(super) mod confirmation;
 mod cure;
-mod repair;
+pub(super) mod repair;
 
 use std::time::Duration;
 
-use super::assess::{Controls, Host, in_namespace};
+use super::assess::{Access, Controls, Host, in_namespace};
+use super::attach;
 use super::cli::FixArgs;
 use super::failure::Failure;
 use super::settings::Settings;
 use super::signals::Signals;
 use super::standing::Standing;
-use crate::action::lock::Lock;
+use crate::action::hold;
+use crate::action::lock::{self, Lock};
 use crate::core::control;
+use crate::core::destination;
 use crate::core::finding::{Note, NoteId, few};
 use crate::core::judge::Judgement;
+use crate::core::live::{self, Watch};
 use crate::core::model::{Netns, Rule};
 use crate::core::owner;
-use crate::core::plan::{self, Plan, Wanted};
+use crate::core::plan::{self, Plan, Strategy, Wanted};
 use crate::core::report::diagnose::PlanReport;
 use crate::core::report::fix::{FixReport, SCHEMA};
 use crate::core::report::{Outcome, VERSION};
 use crate::core::walk::Fib;
 use crate::render;
+use crate::system::bpf::{self, Request, Tracer};
+use crate::system::probe::Probe;
 use cure::Cure;
 use repair::Repair;
 
@@ -51,12 +57,16 @@ pub fn report(settings: &Settings, args: &FixArgs) -> Result<FixReport, Failure>
         let journal_notes = standing.notes(args.dry_run);
         if !args.dry_run {
             standing.take_back_unfinished().await?;
+            // Who repairs by hand wants `watch` to keep it repaired.
+            hold::lift(&lock::run_directory(), access.netns.inode)
+                .map_err(|error| Failure::of("lift the hold", &error))?;
         }
         let host = Host::read(&access, settings, &[]).await?;
         host.has_destinations("fix")?;
         let judgement = host.judge(&access)?;
         let controls = host.controls(&access, &judgement.findings)?;
-        let plan = make_plan(&host, &judgement, &controls, args)?;
+        let wanted = Wanted { strategy: args.strategy.into(), priority: args.priority, fail_closed: args.fail_closed };
+        let plan = make_plan(settings, &host, &judgement, &controls, wanted)?;
         let mut report = blank(&host, &judgement, &plan, args.dry_run);
         report.notes.extend(journal_notes);
         let cure = args.cure.then(|| Cure::plan(&host, &judgement.findings));
@@ -81,8 +91,10 @@ pub fn report(settings: &Settings, args: &FixArgs) -> Result<FixReport, Failure>
             return Err(failure.hint("let vpnfix choose the rules: `--strategy auto`, or `prefixes`"));
         }
         let mut given_up = Signals::listen()?;
-        let repair = Repair::prepare(settings, &access, host, judgement, controls, plan, args)?;
-        repair.run(&standing, &mut report, signals).await?;
+        let probe = if args.no_probe { None } else { Some(repair::prepare_probe(&host, &plan)?) };
+        let (mut tracer, watches) = attach_to(settings, &access, &host, probe.as_ref())?;
+        let repair = Repair { access: &access, host, before: judgement, controls, plan, probe };
+        repair.run(&standing, (&mut tracer, watches), args.wait, &mut report, signals).await?;
         let Some(cure) = cure else { return Ok(report) };
         if report.rollback.is_some() {
             Cure::skip(&mut report, "the rules were rolled back");
@@ -104,10 +116,24 @@ pub fn lock(netns: &Netns) -> Result<Lock, Failure> {
         .map_err(|error| Failure::of("lock the namespace's rules", &error).hint_privilege(error.is_privilege()))
 }
 
-fn make_plan(host: &Host, judgement: &Judgement, controls: &Controls, args: &FixArgs) -> Result<Plan, Failure> {
+/// The plan for what was found. Where prefixes are to be left alone no rule for all of them is chosen.
+///
+/// # Errors
+/// There is no priority for its rules.
+pub(super) fn make_plan(
+    settings: &Settings,
+    host: &Host,
+    judgement: &Judgement,
+    controls: &Controls,
+    wanted: Wanted,
+) -> Result<Plan, Failure> {
     let fib = Fib::new(&host.snapshot);
     let situation = host.situation(&fib, &judgement.findings, controls);
-    let wanted = Wanted { strategy: args.strategy.into(), priority: args.priority, fail_closed: args.fail_closed };
+    let strategy = match wanted.strategy {
+        Strategy::Auto if !settings.prefixes.leave.is_empty() => Strategy::Prefixes,
+        strategy => strategy,
+    };
+    let wanted = Wanted { strategy, ..wanted };
     plan::plan_as(situation, wanted).map_err(|error| {
         let failure = Failure::of("plan the repair", &error);
         match error.free_priority() {
@@ -117,8 +143,27 @@ fn make_plan(host: &Host, judgement: &Judgement, controls: &Controls, args: &Fix
     })
 }
 
+/// Attaches to the kernel for the confirmation.
+fn attach_to(
+    settings: &Settings,
+    access: &Access,
+    host: &Host,
+    probe: Option<&Probe>,
+) -> Result<(Tracer, Vec<Watch>), Failure> {
+    let watches = live::watches(&host.destinations, &[]);
+    let tracer = attach::attach(&Request {
+        watches: watches.iter().map(|watch| watch.prefix).collect(),
+        holes: destination::holes(&Fib::new(&host.snapshot), &host.destinations),
+        query_thread: Some(access.queries.thread_id()),
+        probe: probe.map(|probe| bpf::Probe { thread: probe.thread_id(), icmp_id: probe.icmp_id() }),
+        log_level: settings.kernel_log,
+        ..attach::request(&access.netns, false)
+    })?;
+    Ok((tracer, watches))
+}
+
 /// What the plan would do to control targets that may not be done to them, as the engine predicts it.
-fn refusal(host: &Host, controls: &Controls, plan: &Plan) -> Option<String> {
+pub(super) fn refusal(host: &Host, controls: &Controls, plan: &Plan) -> Option<String> {
     let fib = Fib::new(&host.snapshot);
     let answered: Vec<_> = controls.targets.iter().zip(&controls.answers).collect();
     let rules: Vec<Rule> = plan.steps.iter().map(|step| step.rule.clone()).collect();
@@ -129,7 +174,8 @@ fn refusal(host: &Host, controls: &Controls, plan: &Plan) -> Option<String> {
 /// So many of the control targets that a plan would spoil are named.
 const MOST_HARMS: usize = 3;
 
-fn blank(host: &Host, judgement: &Judgement, plan: &Plan, dry_run: bool) -> FixReport {
+/// A report of which nothing is done yet.
+pub(super) fn blank(host: &Host, judgement: &Judgement, plan: &Plan, dry_run: bool) -> FixReport {
     FixReport {
         schema: SCHEMA.into(),
         version: VERSION.into(),

@@ -3,85 +3,69 @@
 use std::time::{Duration, Instant};
 
 use super::check::missing_rule;
-use super::confirmation::{Moment, after_change};
+use super::confirmation::{Ladder, Moment, after_change};
 use crate::action::apply::{self, ApplyError, Change, StepError};
 use crate::action::audit::Action;
 use crate::commands::assess::{Access, Controls, Host, netlink_failure};
 use crate::commands::attach;
-use crate::commands::cli::FixArgs;
 use crate::commands::failure::Failure;
-use crate::commands::settings::Settings;
 use crate::commands::signals::Signals;
 use crate::commands::standing::Standing;
 use crate::core::confirm::Confirmation;
-use crate::core::destination::{self, Destination};
+use crate::core::destination::Destination;
 use crate::core::judge::Judgement;
-use crate::core::live::{self, Watch};
+use crate::core::live::Watch;
 use crate::core::model::Rule;
+use crate::core::observation::Totals;
 use crate::core::plan::Plan;
 use crate::core::report::Outcome;
 use crate::core::report::fix::{Difference, FixReport, Rollback};
-use crate::core::walk::Fib;
-use crate::system::bpf::{self, Request, Tracer};
+use crate::system::bpf::Tracer;
 use crate::system::probe::{Probe, ProbeTarget};
 
 /// A repair that is ready to start: everything that could fail without a change has succeeded.
-pub(super) struct Repair<'a> {
-    pub(super) access: &'a Access,
-    pub(super) settings: &'a Settings,
-    pub(super) host: Host,
-    pub(super) before: Judgement,
-    pub(super) controls: Controls,
-    pub(super) plan: Plan,
-    pub(super) watches: Vec<Watch>,
-    pub(super) tracer: Tracer,
-    pub(super) probe: Option<Probe>,
-    pub(super) wait: Duration,
+pub(in crate::commands) struct Repair<'a> {
+    pub(in crate::commands) access: &'a Access,
+    pub(in crate::commands) host: Host,
+    pub(in crate::commands) before: Judgement,
+    pub(in crate::commands) controls: Controls,
+    pub(in crate::commands) plan: Plan,
+    pub(in crate::commands) probe: Option<Probe>,
 }
 
-impl<'a> Repair<'a> {
-    pub(super) fn prepare(
-        settings: &'a Settings,
-        access: &'a Access,
-        host: Host,
-        before: Judgement,
-        controls: Controls,
-        plan: Plan,
-        args: &FixArgs,
-    ) -> Result<Self, Failure> {
-        let probe = if args.no_probe { None } else { Some(prepare_probe(&host, &plan)?) };
-        let watches = live::watches(&host.destinations, &[]);
-        let tracer = attach::attach(&Request {
-            watches: watches.iter().map(|watch| watch.prefix).collect(),
-            holes: destination::holes(&Fib::new(&host.snapshot), &host.destinations),
-            query_thread: Some(access.queries.thread_id()),
-            probe: probe.as_ref().map(|probe| bpf::Probe { thread: probe.thread_id(), icmp_id: probe.icmp_id() }),
-            log_level: settings.kernel_log,
-            ..attach::request(&access.netns, false)
-        })?;
-        Ok(Self { access, settings, host, before, controls, plan, watches, tracer, probe, wait: args.wait })
-    }
+/// Rules that were added, checked and written down as such.
+pub(in crate::commands) struct Stands<'s> {
+    change: Change<'s>,
+    /// The rules.
+    pub(in crate::commands) added: Vec<Rule>,
+    /// When the kernel had acknowledged the last of them, and what was counted by then.
+    pub(in crate::commands) changed: Instant,
+    at_change: Result<Totals, Failure>,
+    /// What the kernel answers now.
+    pub(in crate::commands) judgement: Judgement,
+}
 
-    /// Applies, checks, and confirms or rolls back. What came of it is in the report.
-    pub(super) async fn run(
-        mut self,
-        standing: &Standing<'_>,
+impl Repair<'_> {
+    /// Adds the rules, checks them, and takes them back where something is not as the plan said. What came of it is in the
+    /// report; nothing is given back where nothing stands.
+    ///
+    /// # Errors
+    /// The first step failed, and nothing was changed.
+    pub(in crate::commands) async fn apply<'s>(
+        &mut self,
+        standing: &'s Standing<'_>,
+        tracer: &Tracer,
         report: &mut FixReport,
-        mut signals: Signals,
-    ) -> Result<(), Failure> {
-        // Attaching takes a while; whoever gave up meanwhile wants no change.
-        if tokio::time::timeout(Duration::from_millis(1), signals.came()).await.is_ok() {
-            return Err(Failure::unable("fix: interrupted before anything was changed"));
-        }
+    ) -> Result<Option<Stands<'s>>, Failure> {
         let mut change = standing.change(&self.plan.steps)?;
         if let Err(error) = change.add(&self.plan.steps).await {
             let untouched = self.roll_back(report, change, vec![refused_step(&error)]).await;
-            return if untouched { Err(refused(&error)) } else { Ok(()) };
+            return if untouched { Err(refused(&error)) } else { Ok(None) };
         }
         let changed = Instant::now();
         let added: Vec<Rule> = self.plan.steps.iter().map(|step| step.rule.clone()).collect();
         report.applied = added.iter().map(Rule::add_command).collect();
-        let at_change = attach::totals(&self.tracer);
+        let at_change = attach::totals(tracer);
         let (judgement, differences) = match self.check(&added).await {
             Ok(checked) => checked,
             Err(failure) => {
@@ -92,12 +76,12 @@ impl<'a> Repair<'a> {
                     found: failure.message,
                 };
                 self.roll_back(report, change, vec![difference]).await;
-                return Ok(());
+                return Ok(None);
             }
         };
         if !differences.is_empty() {
             self.roll_back(report, change, differences).await;
-            return Ok(());
+            return Ok(None);
         }
         report
             .notes
@@ -109,29 +93,68 @@ impl<'a> Repair<'a> {
         report.remaining = judgement.findings.clone();
         // From here on the rules stay, whatever happens, and the report says so.
         report.outcome = Outcome::Unconfirmed;
-        let watched_to_the_end = match at_change {
-            Ok(at_change) => self.confirm(report, Moment { changed, at_change }, &judgement, signals).await,
+        Ok(Some(Stands { change, added, changed, at_change, judgement }))
+    }
+
+    /// The ladder that is climbed after the change.
+    ///
+    /// # Errors
+    /// What was counted at the change could not be read.
+    pub(in crate::commands) fn ladder(
+        &mut self,
+        stands: &mut Stands<'_>,
+        watches: Vec<Watch>,
+        wait: Duration,
+    ) -> Result<Ladder, Failure> {
+        let nothing = Err(Failure::unable("the counts at the change are used up"));
+        let at_change = std::mem::replace(&mut stands.at_change, nothing)?;
+        Ok(Ladder {
+            host: self.host.clone(),
+            plan: self.plan.clone(),
+            right: stands.judgement.right.clone(),
+            watches,
+            moment: Moment { changed: stands.changed, at_change },
+            settled: None,
+            probe: self.probe.take(),
+            wait,
+        })
+    }
+
+    /// Applies, checks, and confirms or rolls back. What came of it is in the report.
+    pub(super) async fn run(
+        mut self,
+        standing: &Standing<'_>,
+        (tracer, watches): (&mut Tracer, Vec<Watch>),
+        wait: Duration,
+        report: &mut FixReport,
+        mut signals: Signals,
+    ) -> Result<(), Failure> {
+        // Attaching takes a while; whoever gave up meanwhile wants no change.
+        if tokio::time::timeout(Duration::from_millis(1), signals.came()).await.is_ok() {
+            return Err(Failure::unable("fix: interrupted before anything was changed"));
+        }
+        let Some(mut stands) = self.apply(standing, tracer, report).await? else { return Ok(()) };
+        let watched_to_the_end = match self.ladder(&mut stands, watches, wait) {
+            Ok(mut ladder) => ladder.climb_all(self.access, tracer, report, signals).await,
             Err(failure) => {
                 report.notes.push(after_change(&failure));
                 false
             }
         };
-        let gone = apply::missing(&self.access.netlink, &added).await.unwrap_or_default();
+        let gone = apply::missing(&self.access.netlink, &stands.added).await.unwrap_or_default();
         if !gone.is_empty() {
-            self.roll_back(report, change, gone.iter().map(missing_rule).collect()).await;
+            self.roll_back(report, stands.change, gone.iter().map(missing_rule).collect()).await;
             return Ok(());
         }
-        let confirmed = !report.confirmations.is_empty() && report.confirmations.iter().all(Confirmation::confirmed);
-        if watched_to_the_end && confirmed && report.remaining.is_empty() {
-            report.outcome = Outcome::Ok;
+        if watched_to_the_end {
+            conclude(report);
         }
         Ok(())
     }
 
     /// The destinations that the plan promises to repair.
     pub(super) fn promised(&self) -> impl Iterator<Item = (usize, &Destination)> {
-        let destinations = &self.host.destinations;
-        self.plan.repairs.iter().filter_map(|index| destinations.get(*index).map(|destination| (*index, destination)))
+        promised(&self.host, &self.plan)
     }
 
     /// Takes the rules back and says why. True if none of them stood.
@@ -149,9 +172,23 @@ impl<'a> Repair<'a> {
     }
 }
 
+/// The destinations that a plan promises to repair, with their numbers.
+pub(super) fn promised<'a>(host: &'a Host, plan: &'a Plan) -> impl Iterator<Item = (usize, &'a Destination)> {
+    let of = |index: &usize| host.destinations.get(*index).map(|destination| (*index, destination));
+    plan.repairs.iter().filter_map(of)
+}
+
+/// A repair that was watched to the end is done where all that is required is confirmed and nothing is left.
+pub(in crate::commands) fn conclude(report: &mut FixReport) {
+    let confirmed = !report.confirmations.is_empty() && report.confirmations.iter().all(Confirmation::confirmed);
+    if confirmed && report.remaining.is_empty() {
+        report.outcome = Outcome::Ok;
+    }
+}
+
 /// One echo a second to each peer that the plan promises to reach and whose tunnel is up, from the inside address. It
 /// starts only when told to.
-fn prepare_probe(host: &Host, plan: &Plan) -> Result<Probe, Failure> {
+pub(in crate::commands) fn prepare_probe(host: &Host, plan: &Plan) -> Result<Probe, Failure> {
     let is_up = |index: &u32| host.tunnels.iter().any(|tunnel| tunnel.ifindex == *index && tunnel.up);
     let promised = plan.repairs.iter().filter_map(|index| host.destinations.get(*index));
     let targets: Vec<ProbeTarget> = promised

@@ -10,6 +10,7 @@ pub mod flow;
 pub mod persist;
 pub mod trace;
 pub mod verify;
+pub mod watch;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

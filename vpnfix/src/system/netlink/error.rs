@@ -28,6 +28,8 @@ pub enum Operation {
     DeleteRule(Box<Rule>),
     /// Looking up a route.
     Ask(Box<Question>),
+    /// Listening for changes.
+    Listen,
 }
 
 impl fmt::Display for Operation {
@@ -43,6 +45,7 @@ impl fmt::Display for Operation {
             Self::ListNexthops => write!(f, "list nexthop objects"),
             Self::AddRule(rule) => write!(f, "add {} rule `{rule}`", family_name(rule.family)),
             Self::DeleteRule(rule) => write!(f, "delete {} rule `{rule}`", family_name(rule.family)),
+            Self::Listen => write!(f, "listen for changes"),
             Self::Ask(question) => write!(f, "look up the route to {}", question.destination),
         }
     }

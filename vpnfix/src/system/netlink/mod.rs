@@ -5,6 +5,7 @@ mod change;
 mod channel;
 mod error;
 mod link;
+mod monitor;
 mod netconf;
 mod nexthop;
 mod query;
@@ -25,6 +26,7 @@ use crate::core::model::{
 use crate::system::host;
 
 pub use self::error::{NetlinkError, Operation};
+pub use self::monitor::{Change, Monitor};
 pub use self::query::QueryThread;
 
 const RTM_NEWLINK: u16 = 16;

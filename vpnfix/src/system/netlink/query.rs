@@ -16,6 +16,7 @@ use super::channel::{Channel, Decoded, Failure, Malformed, Request};
 use super::error::{NetlinkError, Operation};
 use super::{RTM_GETROUTE, RTM_NEWROUTE, route};
 use crate::core::model::{Answer, Arrival, Family, Question, Reply, RouteKind};
+use crate::system::privilege;
 
 type Answers = Result<Vec<Answer>, NetlinkError>;
 
@@ -48,6 +49,8 @@ impl QueryThread {
             if ready.send(outcome).is_ok()
                 && let Some((runtime, mut channel)) = opened
             {
+                // Asking for routes needs no privilege, so this thread keeps none.
+                privilege::renounce();
                 serve(&runtime, &mut channel, &queue);
             }
         };
