@@ -1,13 +1,15 @@
 //! The confirmation of a repair on live lookups and packets.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::repair::Repair;
 use crate::commands::assess::netlink_failure;
 use crate::commands::attach;
 use crate::commands::failure::Failure;
+use crate::commands::known::known;
 use crate::commands::signals::Signals;
-use crate::core::confirm::{self, Confirmation, Evidence, Probed};
+use crate::core::confirm::{self, Confirmation, Evidence, Probed, RungName, Service};
 use crate::core::destination::Destination;
 use crate::core::finding::{Note, NoteId};
 use crate::core::judge::Judgement;
@@ -15,7 +17,9 @@ use crate::core::live::View;
 use crate::core::model::Snapshot;
 use crate::core::observation::Totals;
 use crate::core::report::fix::FixReport;
+use crate::core::verify::{self, Bgp, Known};
 use crate::system::probe::Probe;
+use crate::system::{bgp, sockets, xfrm};
 
 /// What was on its way at the change has left after this.
 const SETTLING: Duration = Duration::from_millis(200);
@@ -25,11 +29,15 @@ const WATCHING: Duration = Duration::from_millis(1000);
 const ANSWER: Duration = Duration::from_millis(3000);
 /// Between two looks at the counts.
 const TICK: Duration = Duration::from_millis(100);
+/// Between two questions to BGP's daemon: each may start a program.
+const ASKING: Duration = Duration::from_millis(1500);
 
 /// When the kernel had acknowledged the last rule, and what was counted by then.
 pub(super) struct Moment {
     pub(super) changed: Instant,
     pub(super) at_change: Totals,
+    /// What the tunnels' SAs had encrypted by then.
+    pub(super) encrypted: Known<BTreeMap<u32, u64>>,
 }
 
 impl Repair<'_> {
@@ -66,13 +74,25 @@ impl Repair<'_> {
     ) -> Result<(), Failure> {
         tokio::time::sleep(SETTLING.saturating_sub(moment.changed.elapsed())).await;
         let settled = attach::totals(&self.tracer)?;
+        let mut asked: Option<(Instant, Known<Bgp>)> = None;
         loop {
             let waited = moment.changed.elapsed();
-            *confirmations = self.climb(&moment.at_change, &settled, judgement).await?;
+            let bgp = match asked.take() {
+                Some((when, told)) if when.elapsed() < ASKING => (when, told),
+                _ => {
+                    let told = known(bgp::neighbours());
+                    (Instant::now(), told)
+                }
+            };
+            let service = self.service(moment, &bgp.1);
+            asked = Some(bgp);
+            *confirmations = self.climb(&moment.at_change, &settled, judgement, &service).await?;
             let all = confirmations.iter().all(Confirmation::confirmed);
             let waiting_helps = confirmations.iter().any(Confirmation::may_still_rise);
             let answered = confirmations.iter().all(|confirmation| !self.awaits_answer(confirmation));
-            let enough = waited >= SETTLING + WATCHING && all && (answered || waited >= ANSWER);
+            // BGP tries again in its own time: as long as it is waited for at all, it is worth the wait.
+            let bgp_is_up = !confirmations.iter().any(|confirmation| confirmation.awaits(RungName::BgpEstablished));
+            let enough = waited >= SETTLING + WATCHING && all && bgp_is_up && (answered || waited >= ANSWER);
             let hopeless = waited >= SETTLING + WATCHING && !all && !waiting_helps;
             if enough || hopeless || waited >= self.wait.max(SETTLING + WATCHING) {
                 return Ok(());
@@ -85,11 +105,22 @@ impl Repair<'_> {
     }
 
     fn awaits_answer(&self, confirmation: &Confirmation) -> bool {
-        self.probe.is_some()
-            && confirmation
-                .rungs
-                .iter()
-                .any(|rung| rung.name == confirm::RungName::PeerAnswered && rung.state == confirm::RungState::NotSeen)
+        self.probe.is_some() && confirmation.awaits(RungName::PeerAnswered)
+    }
+
+    fn service(&self, moment: &Moment, bgp: &Known<Bgp>) -> Service {
+        Service {
+            encrypted_before: moment.encrypted.clone(),
+            encrypted_now: self.encrypted(),
+            sockets: known(sockets::tcp()),
+            bgp: bgp.clone(),
+        }
+    }
+
+    /// What the outbound SAs of the tunnels have encrypted so far.
+    pub(super) fn encrypted(&self) -> Known<BTreeMap<u32, u64>> {
+        let (policies, associations) = (known(xfrm::policies())?, known(xfrm::associations())?);
+        Ok(verify::encrypted(&self.host.snapshot, &self.host.tunnels, &policies, &associations))
     }
 
     async fn climb(
@@ -97,6 +128,7 @@ impl Repair<'_> {
         at_change: &Totals,
         settled: &Totals,
         judgement: &Judgement,
+        service: &Service,
     ) -> Result<Vec<Confirmation>, Failure> {
         let links = self.access.netlink.links().await.map_err(|error| netlink_failure("read the links", &error))?;
         let rules = self.access.netlink.rules().await.map_err(|error| netlink_failure("read the rules", &error))?;
@@ -110,6 +142,7 @@ impl Repair<'_> {
             before: &self.host.snapshot,
             after: &after,
             probes: &self.probed(),
+            service,
         };
         let ladder = |(index, destination): (usize, &Destination)| {
             let watch = self.watches.iter().position(|watch| watch.prefix == destination.prefix)?;

@@ -82,6 +82,7 @@ impl<'a> Repair<'a> {
         let added: Vec<Rule> = self.plan.steps.iter().map(|step| step.rule.clone()).collect();
         report.applied = added.iter().map(Rule::add_command).collect();
         let at_change = attach::totals(&self.tracer);
+        let encrypted = self.encrypted();
         let (judgement, differences) = match self.check(&added).await {
             Ok(checked) => checked,
             Err(failure) => {
@@ -110,7 +111,7 @@ impl<'a> Repair<'a> {
         // From here on the rules stay, whatever happens, and the report says so.
         report.outcome = Outcome::Unconfirmed;
         let watched_to_the_end = match at_change {
-            Ok(at_change) => self.confirm(report, Moment { changed, at_change }, &judgement, signals).await,
+            Ok(at_change) => self.confirm(report, Moment { changed, at_change, encrypted }, &judgement, signals).await,
             Err(failure) => {
                 report.notes.push(after_change(&failure));
                 false
