@@ -111,3 +111,103 @@ fn neighbour<'a>(evidence: Evidence<'a>, destination: &Destination) -> Option<(&
 fn is_configured(evidence: Evidence<'_>, destination: &Destination) -> bool {
     neighbour(evidence, destination).is_some_and(|(_, state)| state != BgpState::Disabled)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::confirm::RungState::{Confirmed, NotApplicable, NotSeen};
+    use crate::core::destination::{Class, Destination};
+    use crate::core::live::View;
+    use crate::core::model::{Snapshot, TABLE_MAIN};
+    use crate::core::observation::Totals;
+    use crate::core::verify::Neighbour;
+
+    const TUNNEL: u32 = 4;
+
+    fn peer() -> Destination {
+        Destination {
+            class: Class::Inside,
+            prefix: "169.254.55.52/30".parse().expect("a prefix"),
+            address: "169.254.55.53".parse().expect("an address"),
+            peer: "169.254.55.53".parse().ok(),
+            inside_source: "169.254.55.54".parse().ok(),
+            tunnels: vec![TUNNEL],
+            table: TABLE_MAIN,
+            vrf: None,
+        }
+    }
+
+    fn service(bytes: (u64, u64), socket: Option<(&str, TcpState)>, state: Option<BgpState>) -> Service {
+        let neighbour = |state| Neighbour {
+            address: peer().address,
+            state,
+            local_as: None,
+            remote_as: None,
+            uptime: None,
+            received: None,
+            sent: None,
+            hold_time: None,
+            last_error: None,
+        };
+        let socket = socket.map(|(local, state)| TcpSocket {
+            local: local.parse().expect("an end"),
+            peer: "169.254.55.53:179".parse().expect("an end"),
+            state,
+        });
+        Service {
+            encrypted_before: Ok(BTreeMap::from([(TUNNEL, bytes.0)])),
+            encrypted_now: Ok(BTreeMap::from([(TUNNEL, bytes.1)])),
+            sockets: Ok(socket.into_iter().collect()),
+            bgp: Ok(Bgp { daemon: "FRR".into(), neighbours: state.map(neighbour).into_iter().collect() }),
+        }
+    }
+
+    fn states(service: &Service, destination: &Destination) -> [RungState; 3] {
+        rungs(service, destination).map(|rung| rung.state)
+    }
+
+    fn rungs(service: &Service, destination: &Destination) -> [Rung; 3] {
+        let (totals, snapshot) = (Totals::default(), Snapshot::default());
+        let evidence = Evidence {
+            view: View { snapshot: &snapshot, watches: &[], knows_outcomes: true },
+            at_change: &totals,
+            settled: &totals,
+            now: &totals,
+            before: &snapshot,
+            after: &snapshot,
+            probes: &[],
+            service,
+        };
+        [sa_bytes(evidence, destination), bgp_connection(evidence, destination), bgp_established(evidence, destination)]
+    }
+
+    #[test]
+    fn what_comes_up_is_confirmed() {
+        let up = service((0, 840), Some(("169.254.55.54:40000", TcpState::Established)), Some(BgpState::Established));
+        assert_eq!(states(&up, &peer()), [Confirmed; 3]);
+        assert_eq!(rungs(&up, &peer()).map(|rung| rung.required), [false; 3]);
+        // An SA that replaced another counts from 0.
+        let replaced = service((9_000, 84), None, None);
+        let told = rungs(&replaced, &peer());
+        assert!(told[0].state == Confirmed && told[0].evidence.contains(" 84 bytes"), "{told:?}");
+    }
+
+    #[test]
+    fn what_is_still_to_come_is_waited_for() {
+        let asked = service((7, 7), Some(("192.168.12.49:40000", TcpState::SynSent)), Some(BgpState::Connect));
+        assert_eq!(states(&asked, &peer()), [NotSeen; 3]);
+        let told = &rungs(&asked, &peer())[1].evidence;
+        assert!(told.contains("192.168.12.49") && told.contains("before the repair"), "{told}");
+    }
+
+    #[test]
+    fn what_nobody_configured_is_not_asked() {
+        let mut none = service((0, 0), None, None);
+        none.encrypted_now = Ok(BTreeMap::new());
+        assert_eq!(states(&none, &peer()), [NotApplicable; 3]);
+        let disabled = service((0, 84), None, Some(BgpState::Disabled));
+        assert_eq!(states(&disabled, &peer()), [Confirmed, NotApplicable, NotApplicable]);
+        let learned = Destination { peer: None, class: Class::Routed, ..peer() };
+        assert_eq!(states(&service((0, 84), None, Some(BgpState::Connect)), &learned), [NotApplicable; 3]);
+    }
+}

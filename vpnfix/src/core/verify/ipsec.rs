@@ -71,7 +71,8 @@ pub fn encrypted(
     tunnels.iter().filter_map(of).collect()
 }
 
-/// The SAs that a tunnel's packets find by a policy; none for a policy that asks for none.
+/// The SAs that a tunnel's packets find by a policy; none for a policy that asks for none. What the kernel only keeps a place
+/// for, until the daemon has negotiated it, has no SPI yet.
 fn of_policy<'a>(
     policy: &Policy,
     binding: Binding,
@@ -80,7 +81,8 @@ fn of_policy<'a>(
 ) -> impl Iterator<Item = &'a SecurityAssociation> {
     let template = policy.templates.first().copied();
     associations.iter().filter(move |association| {
-        template.is_some_and(|template| serves(association, &template))
+        association.spi != 0
+            && template.is_some_and(|template| serves(association, &template))
             && binding.finds_association(association, direction)
     })
 }
@@ -369,6 +371,11 @@ fn association(facts: &Facts<'_>, bound: &Bound<'_>, direction: Direction) -> Op
     }
     let (near, far) = ends(template, direction);
     let text = match other_mark(facts, template) {
+        Some(other) if direction != Direction::Out && other.encapsulation.is_some() && other.if_id == 0 => format!(
+            "the {word} SA ({:#x}) wants {}, and packets in UDP come in without one",
+            other.spi,
+            mark_words(other.mark)
+        ),
         Some(other) => format!(
             "the {word} SA ({:#x}) wants {}, and the interface has {}",
             other.spi,
@@ -388,7 +395,8 @@ fn association(facts: &Facts<'_>, bound: &Bound<'_>, direction: Direction) -> Op
 
 /// An SA that the policy's template asks for, with a mark or id that keeps the tunnel from it.
 fn other_mark<'a>(facts: &Facts<'a>, template: &Template) -> Option<&'a SecurityAssociation> {
-    newest(facts.measured.after.associations.as_ref().ok()?.iter().filter(|association| serves(association, template)))
+    let all = facts.measured.after.associations.as_ref().ok()?.iter();
+    newest(all.filter(|association| association.spi != 0 && serves(association, template)))
 }
 
 /// The tunnel's interface, as the snapshot has it.
