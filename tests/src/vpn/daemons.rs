@@ -64,6 +64,7 @@ impl Vpn {
 
     /// As AWS's instructions for strongSwan give it, but for the names.
     fn ipsec_conf(&self, near: bool) -> String {
+        let all = self.selectors();
         let ike = if self.made.ike == Ike::Legacy { "ikev1" } else { "ikev2" };
         let mut text = "config setup\n\tuniqueids=no\n".to_owned();
         for (number, outside) in (1..).zip(OUTSIDE) {
@@ -77,15 +78,24 @@ impl Vpn {
                 text,
                 "conn {name}\n\tauto={auto}\n\tleft={left}\n\tleftid={left_id}\n\tright={right}\n\trightid={right}\n\t\
                  type=tunnel\n\tauthby=psk\n\tkeyexchange={ike}\n\tike=aes128-sha1-modp1024!\n\tesp=aes128-sha1!\n\t\
-                 ikelifetime=8h\n\tlifetime=1h\n\tkeyingtries=%forever\n\tleftsubnet=0.0.0.0/0\n\trightsubnet=0.0.0.0/0\n\t\
+                 ikelifetime=8h\n\tlifetime=1h\n\tkeyingtries=%forever\n\tleftsubnet={all}\n\trightsubnet={all}\n\t\
                  dpddelay=10s\n\tdpdtimeout=30s\n\tdpdaction=restart\n\tmark={number}00"
             );
         }
         text
     }
 
+    /// What may go through the tunnels.
+    fn selectors(&self) -> &'static str {
+        match self.made.tunnels {
+            Tunnels::Vti => "0.0.0.0/0",
+            Tunnels::Xfrm => "0.0.0.0/0,::/0",
+        }
+    }
+
     fn swanctl_conf(&self) -> String {
         let secrets = self.secrets.borrow();
+        let all = self.selectors();
         let (mut connections, mut shared) = (String::new(), String::new());
         for (number, outside) in (1..).zip(OUTSIDE) {
             let bond = match self.made.tunnels {
@@ -97,7 +107,7 @@ impl Vpn {
                 "Tunnel{number} {{\n version = 2\n remote_addrs = {outside}\n proposals = aes128-sha1-modp1024\n \
                  dpd_delay = 10s\n keyingtries = 0\n local {{\n auth = psk\n id = {PUBLIC}\n }}\n \
                  remote {{\n auth = psk\n id = {outside}\n }}\n children {{\n Tunnel{number} {{\n \
-                 local_ts = 0.0.0.0/0\n remote_ts = 0.0.0.0/0\n esp_proposals = aes128-sha1\n {bond}\n \
+                 local_ts = {all}\n remote_ts = {all}\n esp_proposals = aes128-sha1\n {bond}\n \
                  start_action = start\n dpd_action = restart\n }}\n }}\n }}"
             );
             let _ = writeln!(

@@ -54,7 +54,18 @@ impl Keeper {
         let folder = std::env::temp_dir().join(format!("vpnfix-vpn-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("no folder for the hosts");
         let mut child = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--", "bash", "-c", SCRIPT])
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--",
+                "bash",
+                "-c",
+                SCRIPT,
+            ])
             .arg("keeper")
             .args([root, &folder, &binary()])
             .args(hosts)
@@ -64,7 +75,9 @@ impl Keeper {
             .expect("unshare could not be started");
         let stdin = child.stdin.take();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("the keeper says nothing");
+        BufReader::new(child.stdout.take().expect("it is piped"))
+            .read_line(&mut line)
+            .expect("the keeper says nothing");
         let pid = line.trim().parse().unwrap_or_else(|_| panic!("the hosts' root folders could not be mounted"));
         Self { child, stdin, pid, folder }
     }

@@ -322,13 +322,15 @@ impl Vpn {
         let inside = ["169.254.55.54/30", "169.254.253.50/30"][number - 1];
         self.ip(
             "gw",
-            &[
-                &format!("link set Tunnel{number} mtu 1419 up"),
-                &format!("addr add {inside} dev Tunnel{number}"),
-            ],
+            &[&format!("link set Tunnel{number} mtu 1419 up"), &format!("addr add {inside} dev Tunnel{number}")],
         );
-        if self.made.tunnels == Tunnels::Vti {
-            self.sysctl("gw", &format!("ipv4/conf/Tunnel{number}/disable_policy"), "1");
+        match self.made.tunnels {
+            Tunnels::Vti => self.sysctl("gw", &format!("ipv4/conf/Tunnel{number}/disable_policy"), "1"),
+            // IPv6 inside as well.
+            Tunnels::Xfrm => {
+                let inside = ["fd00:55::2/126", "fd00:253::2/126"][number - 1];
+                self.ip("gw", &[&format!("addr add {inside} dev Tunnel{number} nodad")]);
+            }
         }
         self.sysctl("gw", &format!("ipv4/conf/Tunnel{number}/rp_filter"), "2");
     }

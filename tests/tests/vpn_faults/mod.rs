@@ -29,18 +29,48 @@ const FAULTS: &[Fault] = &[
     path("the interface has another key", "outbound-policy Tunnel1", "0x64", wrong_key, right_endpoints),
     path("the interface has the public address", "endpoints Tunnel1", "198.51.100.49", wrong_endpoint, right_endpoints),
     path("the policy has no mark", "outbound-policy Tunnel1", "no mark", states::no_mark, states::mark_again),
-    path("the outbound policy is gone", "outbound-policy Tunnel1", "no outbound", states::no_policy, states::policy_again),
-    path("disable_xfrm on the tunnel", "disable-xfrm Tunnel1", "encrypted", |vpn| switch(vpn, "disable_xfrm", "1"), |vpn| {
-        switch(vpn, "disable_xfrm", "0");
-    }),
-    path("disable_policy off, and a second policy", "disable-policy Tunnel1", "second check", states::second_check, states::one_check),
+    path(
+        "the outbound policy is gone",
+        "outbound-policy Tunnel1",
+        "no outbound",
+        states::no_policy,
+        states::policy_again,
+    ),
+    path(
+        "disable_xfrm on the tunnel",
+        "disable-xfrm Tunnel1",
+        "encrypted",
+        |vpn| switch(vpn, "disable_xfrm", "1"),
+        |vpn| {
+            switch(vpn, "disable_xfrm", "0");
+        },
+    ),
+    path(
+        "disable_policy off, and a second policy",
+        "disable-policy Tunnel1",
+        "second check",
+        states::second_check,
+        states::one_check,
+    ),
     path("strict source validation, two ways", "rp-filter Tunnel1", "second best", strict, loose),
-    path("no address inside", "address Tunnel1", "no address", |vpn| vpn.ip("gw", &["addr flush dev Tunnel1"]), address_again),
+    path(
+        "no address inside",
+        "address Tunnel1",
+        "no address",
+        |vpn| vpn.ip("gw", &["addr flush dev Tunnel1"]),
+        address_again,
+    ),
     path("the two inside addresses exchanged", "address Tunnel1", "first address", exchanged, address_again),
     path("the same prefix on both tunnels", "inside-unique Tunnel1", "same inside prefix", duplicate, unique),
-    path("the tunnel is down", "link-up Tunnel1", "down", |vpn| vpn.ip("gw", &["link set Tunnel1 down"]), |vpn| {
-        vpn.ip("gw", &["link set Tunnel1 up"]);
-    }),
+    path(
+        "the tunnel is down",
+        "link-up Tunnel1",
+        "down",
+        |vpn| vpn.ip("gw", &["link set Tunnel1 down"]),
+        |vpn| {
+            vpn.ip("gw", &["link set Tunnel1 up"]);
+        },
+    ),
     path("the tunnel lies in another namespace", "tunnel-present", "203.0.113.10", elsewhere, here_again),
     path("a rule before vpnfix's hijacks", "destinations hijacked-by-rule", "ens5", hijack, |vpn| {
         vpn.ip("gw", &["rule del priority 50 lookup 220"]);
@@ -48,20 +78,44 @@ const FAULTS: &[Fault] = &[
     path("its own packets are routed into it", "loop Tunnel1", "itself", looped, |vpn| {
         vpn.ip("gw", &["route del 203.0.113.10/32 dev Tunnel1"]);
     }),
-    path("forwarding is off", "forwarding", "BGP announces", |vpn| vpn.sysctl("gw", "ipv4/ip_forward", "0"), |vpn| {
-        vpn.sysctl("gw", "ipv4/ip_forward", "1");
-    }),
+    path(
+        "forwarding is off",
+        "forwarding",
+        "BGP announces",
+        |vpn| vpn.sysctl("gw", "ipv4/ip_forward", "0"),
+        |vpn| {
+            vpn.sysctl("gw", "ipv4/ip_forward", "1");
+        },
+    ),
     path("large packets vanish on the way", "path-mtu 169.254.55.53", "black hole", black_hole, |vpn| {
         vpn.nft("rtr", "delete table ip hole");
     }),
     path("the far end has another ESP key", "integrity Tunnel1", "integrity", states::other_key, states::own_key),
     path("the inbound SA wants a mark", "inbound-sa Tunnel1", "mark", states::marked_inbound, states::own_key),
     path("the inbound SA is gone", "inbound-sa Tunnel1", "no inbound SA", states::no_inbound, states::own_key),
-    path("the outbound SA is gone", "outbound-sa Tunnel1", "no outbound SA", states::no_outbound, states::outbound_again),
-    path("the connection is down", "ike-sa Tunnel1", "no IKE association", states::connection_down, states::connection_up),
-    bgp("the far tunnel is down", "peer-answers 169.254.55.53", "none of", |vpn| vpn.ip("aws", &["link set vti1 down"]), |vpn| {
-        vpn.ip("aws", &["link set vti1 up"]);
-    }),
+    path(
+        "the outbound SA is gone",
+        "outbound-sa Tunnel1",
+        "no outbound SA",
+        states::no_outbound,
+        states::outbound_again,
+    ),
+    path(
+        "the connection is down",
+        "ike-sa Tunnel1",
+        "no IKE association",
+        states::connection_down,
+        states::connection_up,
+    ),
+    bgp(
+        "the far tunnel is down",
+        "peer-answers 169.254.55.53",
+        "none of",
+        |vpn| vpn.ip("aws", &["link set vti1 down"]),
+        |vpn| {
+            vpn.ip("aws", &["link set vti1 up"]);
+        },
+    ),
     bgp("TCP 179 is filtered", "bgp-port 169.254.55.53", "no answer on TCP 179", filtered, |vpn| {
         vpn.nft("aws", "delete table ip filter");
     }),

@@ -79,7 +79,11 @@ fn remove(vpn: &Vpn, ends: &str) -> String {
     vpn.ip("gw", &[&format!("xfrm state delete {identity}{mark}")]);
     // Without the decimal form behind the SPI, which `ip` shows and does not take.
     let spi = identity.rsplit(' ').next().expect("an SPI").to_owned();
-    state.split(' ').map(|word| if word.starts_with(&format!("{spi}(")) { spi.clone() } else { word.to_owned() }).collect::<Vec<_>>().join(" ")
+    state
+        .split(' ')
+        .map(|word| if word.starts_with(&format!("{spi}(")) { spi.clone() } else { word.to_owned() })
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn add(vpn: &Vpn, state: &str, more: &str) {

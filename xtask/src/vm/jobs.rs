@@ -27,8 +27,14 @@ const ON_ANY_KERNEL: [&str; 9] =
 /// Scenes that a brief run keeps on every kernel: the kernel side itself.
 const KERNEL_SIDE: &str = "tracer";
 
-/// What real tunnels need; loaded first, because the first load is the slowest.
-const MODULES: [&str; 12] = [
+/// Tells the VPN's scenes where the Debian root with its daemons lies.
+const VPN_ROOT: &str = "VPNFIX_VPN_ROOT";
+
+/// What real tunnels, and the VPN's scenes, need; loaded first, because the first load is the slowest.
+const MODULES: [&str; 15] = [
+    "overlay",
+    "nft_chain_nat",
+    "nf_tables",
     "ip_vti",
     "ip6_vti",
     "xfrm_interface",
@@ -122,7 +128,7 @@ pub fn all(programs: &Programs, extent: Extent) -> Vec<Vec<Job>> {
 
 /// The jobs of a machine that boots a system of its own.
 pub fn with_system(job: Job) -> Vec<Job> {
-    vec![Job::new("modules", 180, ["modprobe", "-a", "overlay"].into_iter().chain(MODULES)), job]
+    vec![Job::new("modules", 180, ["modprobe", "-a"].into_iter().chain(MODULES)), job]
 }
 
 /// What shows that a machine can play the scenes.
@@ -143,7 +149,7 @@ fn plays(programs: &Programs, extent: Extent) -> Vec<Job> {
     for scene in programs.scenes.iter().filter(|scene| extent.has(&scene.name)) {
         let job = |name: String| {
             let job = Job::new(name, SCENE_LIMIT, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix));
-            let job = job.with(("RUST_BACKTRACE", "1")).with(ALL_KINDS);
+            let job = job.with(("RUST_BACKTRACE", "1")).with(ALL_KINDS).with((VPN_ROOT, &programs.vpn_root));
             job.with(ENGINE_SECONDS).with(ENGINE_CASES).with(KILL_RUNS)
         };
         jobs.push(job(format!("scenes-{}", scene.name)));

@@ -61,9 +61,8 @@ pub(super) fn bgp_connection(evidence: Evidence<'_>, destination: &Destination) 
             return rung(RungState::NotSeen, format!("the TCP sockets could not be read: {why}"));
         }
     };
-    let of_peer = |socket: &&TcpSocket| {
-        socket.peer.ip() == peer && (socket.peer.port() == BGP || socket.local.port() == BGP)
-    };
+    let of_peer =
+        |socket: &&TcpSocket| socket.peer.ip() == peer && (socket.peer.port() == BGP || socket.local.port() == BGP);
     let of = |state| sockets.iter().filter(of_peer).find(|socket| socket.state == state);
     if let Some(socket) = of(TcpState::Established) {
         return rung(RungState::Confirmed, format!("established, from {}", socket.local.ip()));
