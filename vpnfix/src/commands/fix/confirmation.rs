@@ -74,18 +74,14 @@ impl Repair<'_> {
     ) -> Result<(), Failure> {
         tokio::time::sleep(SETTLING.saturating_sub(moment.changed.elapsed())).await;
         let settled = attach::totals(&self.tracer)?;
-        let mut asked: Option<(Instant, Known<Bgp>)> = None;
+        let ask = || (known(bgp::neighbours()), Instant::now());
+        let mut bgp = ask();
         loop {
             let waited = moment.changed.elapsed();
-            let bgp = match asked.take() {
-                Some((when, told)) if when.elapsed() < ASKING => (when, told),
-                _ => {
-                    let told = known(bgp::neighbours());
-                    (Instant::now(), told)
-                }
-            };
-            let service = self.service(moment, &bgp.1);
-            asked = Some(bgp);
+            if bgp.1.elapsed() >= ASKING {
+                bgp = ask();
+            }
+            let service = self.service(moment, &bgp.0);
             *confirmations = self.climb(&moment.at_change, &settled, judgement, &service).await?;
             let all = confirmations.iter().all(Confirmation::confirmed);
             let waiting_helps = confirmations.iter().any(Confirmation::may_still_rise);
