@@ -5,7 +5,7 @@ mod states;
 use std::collections::BTreeMap;
 
 use vpnfix_tests::vpn::{OUTSIDE, PEER1, Vpn};
-use vpnfix_tests::wait;
+use vpnfix_tests::{traffic, wait};
 
 use super::{bgp_state, vtysh};
 
@@ -75,7 +75,7 @@ const FAULTS: &[Fault] = &[
     path("a rule before vpnfix's hijacks", "destinations hijacked-by-rule", "ens5", hijack, |vpn| {
         vpn.ip("gw", &["rule del priority 50 lookup 220"]);
     }),
-    path("its own packets are routed into it", "loop Tunnel1", "itself", looped, |vpn| {
+    path("its own packets are routed into it", "destinations outer-loop", "into Tunnel1 itself", looped, |vpn| {
         vpn.ip("gw", &["route del 203.0.113.10/32 dev Tunnel1"]);
     }),
     path(
@@ -150,9 +150,11 @@ const fn bgp(
 /// Makes each fault, has `verify` name it, takes it back. All are tried before any of them fails the test.
 pub fn play(vpn: &Vpn) {
     assert!(FAULTS.len() >= 20, "the table is too short");
-    let chosen = std::env::var("VPNFIX_FAULT").unwrap_or_default();
+    // Words of some faults, parted by commas, for whoever works on these.
+    let chosen = std::env::var("VPNFIX_FAULTS").unwrap_or_default();
+    let is_chosen = |fault: &&Fault| chosen.split(',').any(|word| fault.fault.contains(word));
     let mut wrong = BTreeMap::new();
-    for fault in FAULTS.iter().filter(|fault| fault.fault.contains(&chosen)) {
+    for fault in FAULTS.iter().filter(is_chosen) {
         if fault.of_bgp {
             wait::until("BGP", || (bgp_state(vpn, PEER1) == "Established").then_some(()));
         }
@@ -242,7 +244,7 @@ fn looped(vpn: &Vpn) {
 fn black_hole(vpn: &Vpn) {
     vpn.nft(
         "rtr",
-        "table ip hole { chain forward { type filter hook forward priority 0; udp dport 4500 meta length > 1000 drop; } }",
+        "table ip hole { chain forward { type filter hook forward priority 0; udp dport 4500 meta length > 1000 drop; }\n}",
     );
 }
 
@@ -251,7 +253,7 @@ fn filtered(vpn: &Vpn) {
     vpn.nft(
         "aws",
         "table ip filter { chain input { type filter hook input priority 0; \
-         ip saddr 169.254.55.54 tcp dport 179 drop; ip saddr 169.254.55.54 tcp sport 179 drop; } }",
+         ip saddr 169.254.55.54 tcp dport 179 drop; ip saddr 169.254.55.54 tcp sport 179 drop; }\n}",
     );
     vpn.script("gw", "vtysh -d bgpd -c 'clear bgp 169.254.55.53'");
     wait::until("the session's end", || (bgp_state(vpn, PEER1) != "Established").then_some(()));
@@ -275,4 +277,15 @@ fn password(vpn: &Vpn) {
     let line = format!("neighbor 169.254.55.54 password {}", vpn.password());
     configure(vpn, "aws", &line);
     wait::until("the session's end", || (bgp_state(vpn, PEER1) != "Established").then_some(()));
+    wait::until("a request with a signature", || (unexpected_signatures(vpn) > 0).then_some(()));
+}
+
+/// The kernel's count of signatures where none is set.
+fn unexpected_signatures(vpn: &Vpn) -> u64 {
+    let read = || std::fs::read_to_string("/proc/thread-self/net/netstat").expect("the counters");
+    let text = traffic::inside(&vpn.of("gw"), read);
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("TcpExt:")).collect();
+    let [names, values] = lines[..] else { panic!("no counters of TCP") };
+    let place = names.split(' ').position(|name| name == "TCPMD5Unexpected").expect("the counter");
+    values.split(' ').nth(place).and_then(|value| value.parse().ok()).expect("a number")
 }
