@@ -63,7 +63,7 @@ fn a_tunnel_is_lost(vpn: &Vpn) {
 
 /// A killed daemon leaves SAs, rule and route behind: the VPN goes on, and so does the repair when it is back.
 fn the_daemon_is_killed(vpn: &Vpn) {
-    vpn.script("gw", "kill -KILL $(cat /run/charon.pid)");
+    vpn.script("gw", "(kill -KILL $(cat /run/charon.pid))");
     let report = vpn.verify(0, &["--wait", "60s", "--sample", "1s"]);
     assert_eq!(check(&report, "ike-sa", Some("Tunnel1"))["state"], "skipped", "{report:#}");
     vpn.script("gw", "rm /run/charon.pid");

@@ -91,7 +91,13 @@ const FAULTS: &[Fault] = &[
         vpn.nft("rtr", "delete table ip hole");
     }),
     path("the far end has another ESP key", "integrity Tunnel1", "integrity", states::other_key, states::own_key),
-    path("the inbound SA wants a mark", "inbound-sa Tunnel1", "mark", states::marked_inbound, states::own_key),
+    path(
+        "the inbound SA wants another mark",
+        "inbound-sa Tunnel1",
+        "wants mark 0x7",
+        states::marked_inbound,
+        states::own_key,
+    ),
     path("the inbound SA is gone", "inbound-sa Tunnel1", "no inbound SA", states::no_inbound, states::own_key),
     path(
         "the outbound SA is gone",

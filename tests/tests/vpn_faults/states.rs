@@ -110,11 +110,11 @@ pub fn other_key(vpn: &Vpn) {
     add(vpn, &format!("{before}auth-trunc hmac(sha1) 0x{other} {after}"), "");
 }
 
-/// ESP in UDP comes in without a mark: an SA that wants one is never found.
+/// The VTI marks what comes in with its key: an SA that wants another mark is never found.
 pub fn marked_inbound(vpn: &Vpn) {
     let state = remove(vpn, INBOUND_ENDS);
     keep(&state);
-    add(vpn, &state, " mark 100");
+    add(vpn, &state, " mark 7");
 }
 
 pub fn no_inbound(vpn: &Vpn) {
@@ -126,20 +126,21 @@ pub fn own_key(vpn: &Vpn) {
     let kept = KEPT.take();
     let identity = identity(&kept);
     let gw = vpn.of("gw");
-    for mark in ["", " mark 100"] {
+    for mark in ["", " mark 7"] {
         let _not_there = ip::batch(Some(&gw), &[format!("xfrm state delete {identity}{mark}")]);
     }
     add(vpn, &kept, "");
 }
 
-/// The daemon would make a new one at once; it is held, as a daemon that hangs is.
+/// The daemon would make a new one at once; it is held, as a daemon that hangs is. Its number is one of the process namespace,
+/// which only what the shell forks is in.
 pub fn no_outbound(vpn: &Vpn) {
-    vpn.script("gw", "kill -STOP $(cat /run/charon.pid)");
+    vpn.script("gw", "(kill -STOP $(cat /run/charon.pid))");
     let _gone = remove(vpn, OUTBOUND_ENDS);
 }
 
 pub fn outbound_again(vpn: &Vpn) {
-    vpn.script("gw", "kill -CONT $(cat /run/charon.pid)");
+    vpn.script("gw", "(kill -CONT $(cat /run/charon.pid))");
     connection_down(vpn);
     connection_up(vpn);
 }

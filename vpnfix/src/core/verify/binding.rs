@@ -59,13 +59,9 @@ impl Binding {
     }
 
     /// Does a packet of this tunnel find this SA (`xfrm_state_find`, `xfrm_state_lookup`)? An inbound SA is looked up with the
-    /// mark of the VTI that the packet's addresses belong to; where ESP comes in UDP, before any VTI sees it, and so with
-    /// whatever mark the packet filter gave it, mostly none (`xfrm4_rcv_encap` in `net/ipv4/xfrm4_protocol.c`). One that has
-    /// decrypted something was found.
+    /// mark of the VTI that the packet's addresses belong to.
     pub(super) fn finds_association(self, association: &SecurityAssociation, direction: Direction) -> bool {
-        let before_vti = direction != Direction::Out && association.encapsulation.is_some();
-        let mark = if before_vti && association.usage.packets == 0 { 0 } else { self.mark(direction) };
-        bears(mark, association.mark) && association.if_id == self.if_id()
+        bears(self.mark(direction), association.mark) && association.if_id == self.if_id()
     }
 
     /// What the interface has, in words.

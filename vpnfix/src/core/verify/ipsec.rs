@@ -371,11 +371,6 @@ fn association(facts: &Facts<'_>, bound: &Bound<'_>, direction: Direction) -> Op
     }
     let (near, far) = ends(template, direction);
     let text = match other_mark(facts, template) {
-        Some(other) if direction != Direction::Out && other.encapsulation.is_some() && other.if_id == 0 => format!(
-            "the {word} SA ({:#x}) wants {}, and packets in UDP come in without one",
-            other.spi,
-            mark_words(other.mark)
-        ),
         Some(other) => format!(
             "the {word} SA ({:#x}) wants {}, and the interface has {}",
             other.spi,

@@ -83,18 +83,6 @@ const FAULTS: &[Row] = &[
         "inbound-sa vti1",
     ),
     (
-        "inbound SA with the interface's own mark, behind NAT",
-        |vpn| {
-            vpn.associations().iter_mut().filter(|sa| sa.source == ip(PEERS[0])).for_each(|sa| {
-                sa.mark = Some(Mark { value: 1, mask: u32::MAX });
-                (sa.usage.bytes, sa.usage.packets) = (0, 0);
-            });
-            vpn.counter("XfrmInNoStates", 3);
-            vpn.silent(VTI1);
-        },
-        "inbound-sa vti1",
-    ),
-    (
         "outbound SA that is still to be negotiated",
         |vpn| {
             vpn.associations().iter_mut().filter(|sa| sa.destination == ip(PEERS[0])).for_each(|sa| sa.spi = 0);
