@@ -100,13 +100,6 @@ const FAULTS: &[Fault] = &[
     ),
     path("the inbound SA is gone", "inbound-sa Tunnel1", "no inbound SA", states::no_inbound, states::own_key),
     path(
-        "the outbound SA is gone",
-        "outbound-sa Tunnel1",
-        "no outbound SA",
-        states::no_outbound,
-        states::outbound_again,
-    ),
-    path(
         "the connection is down",
         "ike-sa Tunnel1",
         "no IKE association",

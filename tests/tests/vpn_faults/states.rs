@@ -39,12 +39,12 @@ pub fn one_check(vpn: &Vpn) {
     vpn.ip("gw", &["xfrm policy delete src 169.254.55.53/32 dst 169.254.55.54/32 dir in"]);
 }
 
-/// The gateway's SA of the first tunnel, in one direction, as words for `ip xfrm state add`.
-fn state(vpn: &Vpn, ends: &str) -> String {
+/// The gateway's inbound SA of the first tunnel, as words for `ip xfrm state add`.
+fn state(vpn: &Vpn) -> String {
     let text = ip::text(&["-n", &vpn.of("gw"), "xfrm", "state", "list"]);
     let text = format!("\n{text}");
-    let own = text.split("\nsrc ").filter(|of| of.starts_with(ends)).max_by_key(|of| of.len()).expect("an SA");
-    let mut words = format!("src {ends}");
+    let own = text.split("\nsrc ").filter(|of| of.starts_with(INBOUND_ENDS)).max_by_key(|of| of.len()).expect("an SA");
+    let mut words = format!("src {INBOUND_ENDS}");
     for line in own.lines().skip(1).map(str::trim) {
         match line.split_once(' ') {
             Some(("proto", _)) => words.push_str(&format!(" {line}")),
@@ -62,7 +62,6 @@ fn state(vpn: &Vpn, ends: &str) -> String {
 }
 
 const INBOUND_ENDS: &str = "203.0.113.10 dst 192.168.12.49";
-const OUTBOUND_ENDS: &str = "192.168.12.49 dst 203.0.113.10";
 
 fn identity(state: &str) -> String {
     let spi = state.split_whitespace().find(|word| word.starts_with("0x")).expect("an SPI");
@@ -72,11 +71,10 @@ fn identity(state: &str) -> String {
 }
 
 /// Removes it, and keeps it for later.
-fn remove(vpn: &Vpn, ends: &str) -> String {
-    let state = state(vpn, ends);
+fn remove(vpn: &Vpn) -> String {
+    let state = state(vpn);
     let identity = identity(&state);
-    let mark = if ends == OUTBOUND_ENDS { " mark 100" } else { "" };
-    vpn.ip("gw", &[&format!("xfrm state delete {identity}{mark}")]);
+    vpn.ip("gw", &[&format!("xfrm state delete {identity}")]);
     // Without the decimal form behind the SPI, which `ip` shows and does not take.
     let spi = identity.rsplit(' ').next().expect("an SPI").to_owned();
     state
@@ -102,7 +100,7 @@ fn keep(state: &str) {
 
 /// A key that is not the peer's.
 pub fn other_key(vpn: &Vpn) {
-    let state = remove(vpn, INBOUND_ENDS);
+    let state = remove(vpn);
     keep(&state);
     let (before, key) = state.split_once("auth-trunc hmac(sha1) 0x").expect("a key");
     let (key, after) = key.split_once(' ').expect("a key");
@@ -112,13 +110,13 @@ pub fn other_key(vpn: &Vpn) {
 
 /// The VTI marks what comes in with its key: an SA that wants another mark is never found.
 pub fn marked_inbound(vpn: &Vpn) {
-    let state = remove(vpn, INBOUND_ENDS);
+    let state = remove(vpn);
     keep(&state);
     add(vpn, &state, " mark 7");
 }
 
 pub fn no_inbound(vpn: &Vpn) {
-    keep(&remove(vpn, INBOUND_ENDS));
+    keep(&remove(vpn));
 }
 
 /// Puts back what was kept, in place of whatever stands there.
@@ -130,19 +128,6 @@ pub fn own_key(vpn: &Vpn) {
         let _not_there = ip::batch(Some(&gw), &[format!("xfrm state delete {identity}{mark}")]);
     }
     add(vpn, &kept, "");
-}
-
-/// The daemon would make a new one at once; it is held, as a daemon that hangs is. Its number is one of the process namespace,
-/// which only what the shell forks is in.
-pub fn no_outbound(vpn: &Vpn) {
-    vpn.script("gw", "(kill -STOP $(cat /run/charon.pid))");
-    let _gone = remove(vpn, OUTBOUND_ENDS);
-}
-
-pub fn outbound_again(vpn: &Vpn) {
-    vpn.script("gw", "(kill -CONT $(cat /run/charon.pid))");
-    connection_down(vpn);
-    connection_up(vpn);
 }
 
 pub fn connection_down(vpn: &Vpn) {
