@@ -106,15 +106,9 @@ const FAULTS: &[Fault] = &[
         states::connection_down,
         states::connection_up,
     ),
-    bgp(
-        "the far tunnel is down",
-        "peer-answers 169.254.55.53",
-        "none of",
-        |vpn| vpn.ip("aws", &["link set vti1 down"]),
-        |vpn| {
-            vpn.ip("aws", &["link set vti1 up"]);
-        },
-    ),
+    bgp("the far tunnel is down", "peer-answers 169.254.55.53", "none of", far_down, |vpn| {
+        vpn.ip("aws", &["link set vti1 up"]);
+    }),
     bgp("TCP 179 is filtered", "bgp-port 169.254.55.53", "no answer on TCP 179", filtered, |vpn| {
         vpn.nft("aws", "delete table ip filter");
     }),
@@ -245,6 +239,12 @@ fn black_hole(vpn: &Vpn) {
         "rtr",
         "table ip hole { chain forward { type filter hook forward priority 0; udp dport 4500 meta length > 1000 drop; }\n}",
     );
+}
+
+/// As long as BGP has not noticed, silence is but a warning.
+fn far_down(vpn: &Vpn) {
+    vpn.ip("aws", &["link set vti1 down"]);
+    wait::until("the session's end", || (bgp_state(vpn, PEER1) != "Established").then_some(()));
 }
 
 /// As a network ACL does; and the session that is up is ended, so that it has to be made anew.
