@@ -34,8 +34,11 @@ pub fn batch(namespace: Option<&str>, lines: &[String]) -> anyhow::Result<()> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let failed = stderr.lines().find_map(|line| line.strip_prefix("Command failed -:")?.parse::<usize>().ok());
     let line = failed.and_then(|number| lines.get(number.checked_sub(1)?)).map_or("?", String::as_str);
-    match line.split_once(" enc ") {
-        Some((open, _)) => bail!("ip {open} (keys hidden): refused"),
+    match line.split_once(" enc ").or_else(|| line.split_once(" auth-trunc ")) {
+        Some((open, _)) => {
+            let open = open.split(" auth-trunc ").next().unwrap_or_default();
+            bail!("ip {open} (keys hidden): refused")
+        }
         None => bail!("ip {line}: {}", stderr.lines().next().unwrap_or("refused")),
     }
 }

@@ -13,6 +13,7 @@ pub mod scene;
 pub mod syscalls;
 pub mod trace;
 pub mod traffic;
+pub mod vpn;
 pub mod wait;
 pub mod watch;
 
@@ -44,6 +45,23 @@ macro_rules! need_kind {
             println!("SKIP: this kernel has no links of type {}", $kind);
             assert!(std::env::var_os("VPNFIX_ALL_KINDS").is_none(), "skipped in a machine that has all kinds");
             return;
+        }
+    };
+}
+
+/// The Debian root with the VPN's daemons; without it the calling test ends as skipped. In a machine that is made for these
+/// scenes (`VPNFIX_ALL_KINDS`) that is a failure; a host's own kernel mostly has neither VTI nor ESP, and the machines run
+/// them.
+#[macro_export]
+macro_rules! need_vpn {
+    () => {
+        match $crate::vpn::Vpn::root() {
+            Ok(root) => root,
+            Err(why) => {
+                println!("SKIP: {why}: `cargo xtask test vm` plays this");
+                assert!(std::env::var_os("VPNFIX_ALL_KINDS").is_none(), "skipped in a machine that has all it needs");
+                return;
+            }
         }
     };
 }

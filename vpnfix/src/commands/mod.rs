@@ -9,6 +9,7 @@ pub mod explain;
 pub mod failure;
 pub mod fix;
 pub mod generate;
+mod known;
 pub mod lab;
 pub mod output;
 mod own_files;

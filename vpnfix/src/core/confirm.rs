@@ -11,6 +11,10 @@ use super::live::{Standing, View};
 use super::model::{LinkCounters, Snapshot};
 use super::observation::Totals;
 
+mod service;
+
+pub use service::Service;
+
 /// One rung.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rung {
@@ -36,8 +40,14 @@ pub enum RungName {
     LiveLookup,
     /// Was a packet handed to the tunnel's device without an error, and none to a wrong one?
     PacketOnTunnel,
+    /// Did the bytes that the tunnel's SA encrypted rise?
+    SaBytes,
     /// Did the peer answer?
     PeerAnswered,
+    /// Has BGP its TCP connection with the peer?
+    BgpConnection,
+    /// Is the BGP session with the peer established, by the daemon's word?
+    BgpEstablished,
 }
 
 /// What was found.
@@ -69,6 +79,12 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
+    /// Has this rung seen nothing so far, where there was something to see?
+    #[must_use]
+    pub fn awaits(&self, name: RungName) -> bool {
+        self.rungs.iter().any(|rung| rung.name == name && rung.state == RungState::NotSeen)
+    }
+
     /// Is every required rung confirmed?
     #[must_use]
     pub fn confirmed(&self) -> bool {
@@ -99,6 +115,8 @@ pub struct Evidence<'a> {
     pub after: &'a Snapshot,
     /// What became of vpnfix's own echo requests.
     pub probes: &'a [Probed],
+    /// What SAs, sockets and BGP's daemon tell.
+    pub service: &'a Service,
 }
 
 /// What became of the echo requests to one peer.
@@ -122,7 +140,10 @@ pub fn confirm(evidence: Evidence<'_>, index: u32, destination: &Destination, ke
         kernel_answer(kernel_right),
         Rung { required: is_peer, ..live_lookup(evidence, index) },
         Rung { required: is_peer, ..packet_on_tunnel(evidence, index, destination) },
+        service::sa_bytes(evidence, destination),
         peer_answered(evidence, destination, is_peer),
+        service::bgp_connection(evidence, destination),
+        service::bgp_established(evidence, destination),
     ];
     Confirmation {
         prefix: destination.prefix,

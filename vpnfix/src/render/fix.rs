@@ -96,7 +96,10 @@ fn rung_name(name: RungName) -> &'static str {
         RungName::KernelAnswer => "the kernel's answer",
         RungName::LiveLookup => "live lookups",
         RungName::PacketOnTunnel => "packets",
+        RungName::SaBytes => "IPsec",
         RungName::PeerAnswered => "the peer",
+        RungName::BgpConnection => "BGP's connection",
+        RungName::BgpEstablished => "BGP",
     }
 }
 

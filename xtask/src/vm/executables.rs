@@ -5,7 +5,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::jobs;
+use super::{jobs, system};
 use crate::{
     process::{self, cargo},
     test,
@@ -17,6 +17,8 @@ pub struct Programs {
     pub vpnfix: String,
     /// Each integration test of vpnfix and of its scenes, by name.
     pub scenes: Vec<Scene>,
+    /// The Debian root with the VPN's daemons.
+    pub vpn_root: String,
 }
 
 /// A compiled integration test.
@@ -42,7 +44,7 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Builds vpnfix and every test that needs a kernel.
+/// Builds vpnfix and every test that needs a kernel; the daemons of the VPN's scenes are fetched.
 pub fn build() -> Result<Programs> {
     let binaries = executables(&mut test::build_binary(), "bin")?;
     let vpnfix = binaries.into_iter().find(|binary| binary.name == "vpnfix").context("cargo built no vpnfix")?.path;
@@ -51,7 +53,8 @@ pub fn build() -> Result<Programs> {
     if let Some(pair) = scenes.windows(2).find(|pair| pair[0].name == pair[1].name) {
         bail!("two integration tests are named `{}`: their results would overwrite each other", pair[0].name);
     }
-    Ok(Programs { vpnfix, scenes })
+    let vpn_root = system::provide(&system::VPN)?.to_string_lossy().into_owned();
+    Ok(Programs { vpnfix, scenes, vpn_root })
 }
 
 /// Builds the golden hosts' test, which records them too, and gives its program's path.

@@ -24,11 +24,21 @@ const ALL_KINDS: (&str, &str) = ("VPNFIX_ALL_KINDS", "1");
 const ON_ANY_KERNEL: [&str; 10] =
     ["audit", "coexistence", "cure", "documents", "faults", "journals", "kill", "live_view", "persist", "races"];
 
+/// Scenes that a brief run leaves out everywhere: further VPNs with daemons of their own, each of which takes an emulated
+/// machine minutes to start.
+const IN_FULL_RUNS: [&str; 1] = ["vpn_variants"];
+
 /// Scenes that a brief run keeps on every kernel: the kernel side itself.
 const KERNEL_SIDE: &str = "tracer";
 
-/// What real tunnels need; loaded first, because the first load is the slowest.
-const MODULES: [&str; 12] = [
+/// Tells the VPN's scenes where the Debian root with its daemons lies.
+const VPN_ROOT: &str = "VPNFIX_VPN_ROOT";
+
+/// What real tunnels, and the VPN's scenes, need; loaded first, because the first load is the slowest.
+const MODULES: [&str; 15] = [
+    "overlay",
+    "nft_chain_nat",
+    "nf_tables",
     "ip_vti",
     "ip6_vti",
     "xfrm_interface",
@@ -85,7 +95,7 @@ impl Job {
 pub enum Extent {
     /// Every scene.
     All,
-    /// Every scene but those that the host's own kernel shows as well.
+    /// Every scene but those that the host's own kernel shows as well, and those of full runs.
     Thorough,
     /// Load, attach, trace, fix: the lab's play and the kernel side's own tests, both ways.
     Brief,
@@ -95,7 +105,7 @@ impl Extent {
     fn has(self, scene: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Thorough => !ON_ANY_KERNEL.contains(&scene),
+            Self::Thorough => !ON_ANY_KERNEL.contains(&scene) && !IN_FULL_RUNS.contains(&scene),
             Self::Brief => scene == KERNEL_SIDE,
         }
     }
@@ -122,7 +132,7 @@ pub fn all(programs: &Programs, extent: Extent) -> Vec<Vec<Job>> {
 
 /// The jobs of a machine that boots a system of its own.
 pub fn with_system(job: Job) -> Vec<Job> {
-    vec![Job::new("modules", 180, ["modprobe", "-a", "overlay"].into_iter().chain(MODULES)), job]
+    vec![Job::new("modules", 180, ["modprobe", "-a"].into_iter().chain(MODULES)), job]
 }
 
 /// What shows that a machine can play the scenes.
@@ -144,7 +154,7 @@ fn plays(programs: &Programs, extent: Extent) -> Vec<Job> {
     for scene in programs.scenes.iter().filter(|scene| extent.has(&scene.name)) {
         let job = |name: String| {
             let job = Job::new(name, SCENE_LIMIT, [scene.path.as_str()]).with((BINARY_VARIABLE, vpnfix));
-            let job = job.with(("RUST_BACKTRACE", "1")).with(ALL_KINDS);
+            let job = job.with(("RUST_BACKTRACE", "1")).with(ALL_KINDS).with((VPN_ROOT, &programs.vpn_root));
             job.with(ENGINE_SECONDS).with(ENGINE_CASES).with(KILL_RUNS)
         };
         jobs.push(job(format!("scenes-{}", scene.name)));

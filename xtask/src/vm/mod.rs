@@ -116,7 +116,7 @@ impl Share {
 
     /// The machine that boots a system of its own, beside the others of its kernel.
     fn with_system(beside: &Self, number: usize, programs: &executables::Programs) -> Result<Self> {
-        let root = system::provide().context("make the system with systemd")?;
+        let root = system::managers().context("make the system with systemd")?;
         let jobs = jobs::with_system(system::job(&root, &programs.vpnfix));
         Ok(Self { kernel: Arc::clone(&beside.kernel), jobs, number, name: SYSTEM.to_owned() })
     }

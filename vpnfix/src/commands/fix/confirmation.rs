@@ -1,13 +1,15 @@
 //! The confirmation of a repair on live lookups and packets.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::repair::promised;
 use crate::commands::assess::{Access, Host, netlink_failure};
 use crate::commands::attach;
 use crate::commands::failure::Failure;
+use crate::commands::known::known;
 use crate::commands::signals::Signals;
-use crate::core::confirm::{self, Confirmation, Evidence, Probed};
+use crate::core::confirm::{self, Confirmation, Evidence, Probed, RungName, Service};
 use crate::core::destination::Destination;
 use crate::core::finding::{Note, NoteId};
 use crate::core::live::{Others, View, Watch};
@@ -15,8 +17,10 @@ use crate::core::model::Snapshot;
 use crate::core::observation::Totals;
 use crate::core::plan::Plan;
 use crate::core::report::fix::FixReport;
+use crate::core::verify::{self, Bgp, Known, NotKnown};
 use crate::system::bpf::Tracer;
 use crate::system::probe::Probe;
+use crate::system::{bgp, sockets, xfrm};
 
 /// What was on its way at the change has left after this.
 const SETTLING: Duration = Duration::from_millis(200);
@@ -26,11 +30,15 @@ const WATCHING: Duration = Duration::from_millis(1000);
 const ANSWER: Duration = Duration::from_millis(3000);
 /// Between two looks at the counts.
 const TICK: Duration = Duration::from_millis(100);
+/// Between two questions to BGP's daemon: each may start a program.
+const ASKING: Duration = Duration::from_millis(1500);
 
 /// When the kernel had acknowledged the last rule, and what was counted by then.
 pub(super) struct Moment {
     pub(super) changed: Instant,
     pub(super) at_change: Totals,
+    /// What the tunnels' SAs had encrypted by then.
+    pub(super) encrypted: Known<BTreeMap<u32, u64>>,
 }
 
 /// The confirmation of a change, looked at again and again.
@@ -45,6 +53,7 @@ pub(in crate::commands) struct Ladder {
     pub(super) settled: Option<Totals>,
     pub(super) probe: Option<Probe>,
     pub(super) wait: Duration,
+    pub(super) daemons: Daemons,
 }
 
 /// What one look at the ladder shows.
@@ -120,27 +129,41 @@ impl Ladder {
             Some(settled) => settled,
             None => attach::totals(tracer)?,
         };
-        let confirmations = self.climb(access, tracer, &settled).await;
+        let service = self.service();
+        let confirmations = self.climb(access, tracer, &settled, &service).await;
         self.settled = Some(settled);
         let confirmations = confirmations?;
         let all = confirmations.iter().all(Confirmation::confirmed);
         let waiting_helps = confirmations.iter().any(Confirmation::may_still_rise);
         let answered = confirmations.iter().all(|confirmation| !self.awaits_answer(confirmation));
-        let enough = waited >= SETTLING + WATCHING && all && (answered || waited >= ANSWER);
+        // BGP tries again in its own time: as long as it is waited for at all, it is worth the wait.
+        let bgp_is_up = !confirmations.iter().any(|confirmation| confirmation.awaits(RungName::BgpEstablished));
+        let enough = waited >= SETTLING + WATCHING && all && bgp_is_up && (answered || waited >= ANSWER);
         let hopeless = waited >= SETTLING + WATCHING && !all && !waiting_helps;
         let over = enough || hopeless || waited >= self.wait.max(SETTLING + WATCHING);
         Ok(Look { confirmations, over })
     }
 
     fn awaits_answer(&self, confirmation: &Confirmation) -> bool {
-        self.probe.is_some()
-            && confirmation
-                .rungs
-                .iter()
-                .any(|rung| rung.name == confirm::RungName::PeerAnswered && rung.state == confirm::RungState::NotSeen)
+        self.probe.is_some() && confirmation.awaits(RungName::PeerAnswered)
     }
 
-    async fn climb(&self, access: &Access, tracer: &Tracer, settled: &Totals) -> Result<Vec<Confirmation>, Failure> {
+    fn service(&mut self) -> Service {
+        Service {
+            encrypted_before: self.moment.encrypted.clone(),
+            encrypted_now: encrypted(&self.host),
+            sockets: known(sockets::tcp()),
+            bgp: self.daemons.bgp(),
+        }
+    }
+
+    async fn climb(
+        &self,
+        access: &Access,
+        tracer: &Tracer,
+        settled: &Totals,
+        service: &Service,
+    ) -> Result<Vec<Confirmation>, Failure> {
         let links = access.netlink.links().await.map_err(|error| netlink_failure("read the links", &error))?;
         let rules = access.netlink.rules().await.map_err(|error| netlink_failure("read the rules", &error))?;
         let after = Snapshot { links, rules, ..self.host.snapshot.clone() };
@@ -158,6 +181,7 @@ impl Ladder {
             before: &self.host.snapshot,
             after: &after,
             probes: &self.probed(),
+            service,
         };
         let ladder = |(index, destination): (usize, &Destination)| {
             let watch = self.watches.iter().position(|watch| watch.prefix == destination.prefix)?;
@@ -178,6 +202,32 @@ impl Ladder {
                 error: result.last_error,
             })
             .collect()
+    }
+}
+
+/// What the outbound SAs of the tunnels have encrypted so far.
+pub(super) fn encrypted(host: &Host) -> Known<BTreeMap<u32, u64>> {
+    let (policies, associations) = (known(xfrm::policies())?, known(xfrm::associations())?);
+    Ok(verify::encrypted(&host.snapshot, &host.tunnels, &policies, &associations))
+}
+
+/// BGP's daemon, if it may be asked. That may start a program and wait for it, which a loop that must react at once cannot.
+pub(in crate::commands) enum Daemons {
+    /// It is not.
+    NotAsked,
+    /// It is, from time to time; its last answer.
+    Asked(Option<(Known<Bgp>, Instant)>),
+}
+
+impl Daemons {
+    fn bgp(&mut self) -> Known<Bgp> {
+        let Self::Asked(last) = self else {
+            return Err(NotKnown("its daemon is not asked while vpnfix watches".into()));
+        };
+        let answer = last.take().filter(|(_, asked)| asked.elapsed() < ASKING);
+        let (bgp, asked) = answer.unwrap_or_else(|| (known(bgp::neighbours()), Instant::now()));
+        *last = Some((bgp.clone(), asked));
+        bgp
     }
 }
 

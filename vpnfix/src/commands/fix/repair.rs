@@ -1,9 +1,10 @@
 //! A repair: prepared, applied, and taken back where it went otherwise than planned.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::check::missing_rule;
-use super::confirmation::{Ladder, Moment, after_change};
+use super::confirmation::{Daemons, Ladder, Moment, after_change, encrypted};
 use crate::action::apply::{self, ApplyError, Change, StepError};
 use crate::action::audit::Action;
 use crate::commands::assess::{Access, Controls, Host, netlink_failure};
@@ -20,6 +21,7 @@ use crate::core::observation::Totals;
 use crate::core::plan::Plan;
 use crate::core::report::Outcome;
 use crate::core::report::fix::{Difference, FixReport, Rollback};
+use crate::core::verify::Known;
 use crate::system::bpf::Tracer;
 use crate::system::probe::{Probe, ProbeTarget};
 
@@ -41,6 +43,7 @@ pub(in crate::commands) struct Stands<'s> {
     /// When the kernel had acknowledged the last of them, and what was counted by then.
     pub(in crate::commands) changed: Instant,
     at_change: Result<Totals, Failure>,
+    encrypted: Known<BTreeMap<u32, u64>>,
     /// What the kernel answers now.
     pub(in crate::commands) judgement: Judgement,
 }
@@ -66,6 +69,7 @@ impl Repair<'_> {
         let added: Vec<Rule> = self.plan.steps.iter().map(|step| step.rule.clone()).collect();
         report.applied = added.iter().map(Rule::add_command).collect();
         let at_change = attach::totals(tracer);
+        let encrypted = encrypted(&self.host);
         let (judgement, differences) = match self.check(&added).await {
             Ok(checked) => checked,
             Err(failure) => {
@@ -93,7 +97,7 @@ impl Repair<'_> {
         report.remaining = judgement.findings.clone();
         // From here on the rules stay, whatever happens, and the report says so.
         report.outcome = Outcome::Unconfirmed;
-        Ok(Some(Stands { change, added, changed, at_change, judgement }))
+        Ok(Some(Stands { change, added, changed, at_change, encrypted, judgement }))
     }
 
     /// The ladder that is climbed after the change.
@@ -105,6 +109,7 @@ impl Repair<'_> {
         stands: &mut Stands<'_>,
         watches: Vec<Watch>,
         wait: Duration,
+        daemons: Daemons,
     ) -> Result<Ladder, Failure> {
         let nothing = Err(Failure::unable("the counts at the change are used up"));
         let at_change = std::mem::replace(&mut stands.at_change, nothing)?;
@@ -113,10 +118,11 @@ impl Repair<'_> {
             plan: self.plan.clone(),
             right: stands.judgement.right.clone(),
             watches,
-            moment: Moment { changed: stands.changed, at_change },
+            moment: Moment { changed: stands.changed, at_change, encrypted: stands.encrypted.clone() },
             settled: None,
             probe: self.probe.take(),
             wait,
+            daemons,
         })
     }
 
@@ -134,7 +140,7 @@ impl Repair<'_> {
             return Err(Failure::unable("fix: interrupted before anything was changed"));
         }
         let Some(mut stands) = self.apply(standing, tracer, report).await? else { return Ok(()) };
-        let watched_to_the_end = match self.ladder(&mut stands, watches, wait) {
+        let watched_to_the_end = match self.ladder(&mut stands, watches, wait, Daemons::Asked(None)) {
             Ok(mut ladder) => ladder.climb_all(self.access, tracer, report, signals).await,
             Err(failure) => {
                 report.notes.push(after_change(&failure));

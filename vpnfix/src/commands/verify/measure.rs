@@ -1,13 +1,13 @@
 //! What is measured: two samples of all counters with the probes between them, and what is asked of daemons.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::time::Instant;
 
 use super::reach;
 use crate::commands::assess::{Access, Host, netlink_failure};
 use crate::commands::cli::VerifyArgs;
 use crate::commands::failure::Failure;
+use crate::commands::known::known;
 use crate::commands::persist;
 use crate::core::model::{LinkKind, Question, Reply};
 use crate::core::verify::{Known, Machine, Measured, NotKnown, OuterPath, Sample};
@@ -93,18 +93,4 @@ fn ike() -> Known<Vec<crate::core::verify::IkeAssociation>> {
     let socket = listeners.iter().find(|path| path.extension().is_some_and(|end| end == "vici"));
     let socket = socket.ok_or_else(|| NotKnown::because("no vici socket of strongSwan's in this namespace"))?;
     known(vici::associations(socket))
-}
-
-/// A result of an adapter: an error becomes the reason, with its causes.
-pub(super) fn known<T>(result: Result<T, impl Error + 'static>) -> Known<T> {
-    result.map_err(|error| {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        NotKnown(text)
-    })
 }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::measure::known;
 use crate::commands::assess::Host;
 use crate::commands::cli::VerifyArgs;
+use crate::commands::known::known;
 use crate::core::tunnel::Tunnel;
 use crate::core::verify::{Echoes, Known, NotKnown, PathMtu, Port, Reach, TcpSocket, TcpState};
 use crate::system::bgp;

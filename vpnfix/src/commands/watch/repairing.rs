@@ -8,6 +8,7 @@ use super::judging::Found;
 use super::session::{Climb, Session, Woken, now};
 use crate::action::lock::{Lock, LockError};
 use crate::commands::failure::Failure;
+use crate::commands::fix::confirmation::Daemons;
 use crate::commands::fix::repair::{Repair, conclude, prepare_probe};
 use crate::commands::fix::{blank, refusal};
 use crate::commands::standing::Standing;
@@ -140,7 +141,7 @@ impl Session<'_> {
         };
         self.ledger.add(&stands.added);
         let (rules, changed) = (stands.added.len(), stands.changed);
-        match repair.ladder(&mut stands, self.eyes.watches.clone(), self.options.wait) {
+        match repair.ladder(&mut stands, self.eyes.watches.clone(), self.options.wait, Daemons::NotAsked) {
             Ok(ladder) => {
                 let next = ladder.next_look();
                 End::Stands(Box::new(Climb { ladder, report, next }), rules, changed)

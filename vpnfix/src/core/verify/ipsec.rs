@@ -1,5 +1,6 @@
 //! IPsec: policies and SAs of each tunnel, both directions, and what they count.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::binding::{Binding, ends, mark_words, serves};
@@ -8,7 +9,7 @@ use super::facts::{Facts, Known, NotKnown};
 use super::traffic;
 use crate::core::destination::Destination;
 use crate::core::finding::few;
-use crate::core::model::{Direction, Family, Link, Policy, SecurityAssociation, Template};
+use crate::core::model::{Direction, Family, Link, Policy, SecurityAssociation, Snapshot, Template};
 use crate::core::tunnel::Tunnel;
 
 /// So many things are named in one sentence.
@@ -40,20 +41,50 @@ pub(super) fn bound<'a>(facts: &Facts<'a>) -> Known<Vec<Bound<'a>>> {
         let binding = Binding::of(facts.snapshot.link(tunnel.ifindex)?)?;
         let policy = |direction| best(policies, binding, tunnel, direction);
         let (out, inward) = (policy(Direction::Out), policy(Direction::In));
-        let of_policy = |policy: Option<&Policy>, direction| -> Vec<&'a SecurityAssociation> {
-            let Some(template) = policy.and_then(|policy| policy.templates.first()) else { return Vec::new() };
-            let found = |association: &&SecurityAssociation| {
-                serves(association, template) && binding.finds_association(association, direction)
-            };
-            associations.iter().filter(found).collect()
+        let found = |policy: Option<&Policy>, direction| -> Vec<&'a SecurityAssociation> {
+            policy.map_or_else(Vec::new, |policy| of_policy(policy, binding, associations, direction).collect())
         };
-        let (outs, ins) = (of_policy(out, Direction::Out), of_policy(inward, Direction::In));
+        let (outs, ins) = (found(out, Direction::Out), found(inward, Direction::In));
         let bytes = |all: &[&SecurityAssociation]| all.iter().map(|association| association.usage.bytes).sum();
         let (out_bytes, in_bytes) = (bytes(&outs), bytes(&ins));
         let (out_sa, in_sa) = (newest(outs.into_iter()), newest(ins.into_iter()));
         Some(Bound { tunnel, binding, out, inward, out_sa, in_sa, out_bytes, in_bytes })
     };
     Ok(facts.tunnels.iter().filter_map(of).collect())
+}
+
+/// Bytes that the outbound SAs of each tunnel have encrypted, by the tunnel's interface index; without the tunnels that no
+/// policy is tied to.
+#[must_use]
+pub fn encrypted(
+    snapshot: &Snapshot,
+    tunnels: &[Tunnel],
+    policies: &[Policy],
+    associations: &[SecurityAssociation],
+) -> BTreeMap<u32, u64> {
+    let of = |tunnel: &Tunnel| {
+        let binding = Binding::of(snapshot.link(tunnel.ifindex)?)?;
+        let policy = best(policies, binding, tunnel, Direction::Out)?;
+        let bytes = of_policy(policy, binding, associations, Direction::Out).map(|association| association.usage.bytes);
+        Some((tunnel.ifindex, bytes.fold(0, u64::saturating_add)))
+    };
+    tunnels.iter().filter_map(of).collect()
+}
+
+/// The SAs that a tunnel's packets find by a policy; none for a policy that asks for none. What the kernel only keeps a place
+/// for, until the daemon has negotiated it, has no SPI yet.
+fn of_policy<'a>(
+    policy: &Policy,
+    binding: Binding,
+    associations: &'a [SecurityAssociation],
+    direction: Direction,
+) -> impl Iterator<Item = &'a SecurityAssociation> {
+    let template = policy.templates.first().copied();
+    associations.iter().filter(move |association| {
+        association.spi != 0
+            && template.is_some_and(|template| serves(association, &template))
+            && binding.finds_association(association, direction)
+    })
 }
 
 /// The policy that packets of a tunnel find: of those that fit, the first by priority that covers its peer.
@@ -359,7 +390,8 @@ fn association(facts: &Facts<'_>, bound: &Bound<'_>, direction: Direction) -> Op
 
 /// An SA that the policy's template asks for, with a mark or id that keeps the tunnel from it.
 fn other_mark<'a>(facts: &Facts<'a>, template: &Template) -> Option<&'a SecurityAssociation> {
-    newest(facts.measured.after.associations.as_ref().ok()?.iter().filter(|association| serves(association, template)))
+    let all = facts.measured.after.associations.as_ref().ok()?.iter();
+    newest(all.filter(|association| association.spi != 0 && serves(association, template)))
 }
 
 /// The tunnel's interface, as the snapshot has it.

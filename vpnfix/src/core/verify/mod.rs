@@ -18,6 +18,7 @@ pub use facts::{
     Bgp, BgpState, Counters, Echoes, Facts, IkeAssociation, Known, Machine, Measured, Neighbour, NotKnown, OuterPath,
     PathMtu, Port, Reach, Sample, Switches, TcpSocket, TcpState,
 };
+pub use ipsec::encrypted;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

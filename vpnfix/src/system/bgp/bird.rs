@@ -221,6 +221,15 @@ mod tests {
         0000 \n";
 
     #[test]
+    fn what_bird_2_0_12_really_says_is_understood() {
+        let found = parse(include_str!("bird-2.0.12.txt"));
+        let told: Vec<_> = found.iter().map(|n| (n.address.to_string(), n.state, n.received, n.sent)).collect();
+        let up = ("169.254.55.53".to_string(), BgpState::Established, Some(1), Some(1));
+        assert_eq!(told, [up, ("169.254.253.49".to_string(), BgpState::Idle, None, None)]);
+        assert_eq!((found[0].hold_time, found[0].local_as, found[0].remote_as), (Some(30), Some(65000), Some(64512)));
+    }
+
+    #[test]
     fn neighbours_are_read_with_their_counts() {
         let found = parse(TEXT);
         assert_eq!(found.len(), 2);

@@ -83,6 +83,14 @@ const FAULTS: &[Row] = &[
         "inbound-sa vti1",
     ),
     (
+        "outbound SA that is still to be negotiated",
+        |vpn| {
+            vpn.associations().iter_mut().filter(|sa| sa.destination == ip(PEERS[0])).for_each(|sa| sa.spi = 0);
+            vpn.sends_nothing(VTI1);
+        },
+        "outbound-sa vti1",
+    ),
+    (
         "public address as the interface's local one",
         |vpn| {
             if let LinkKind::Vti { local, .. } = &mut links(vpn, VTI1).kind {

@@ -1,0 +1,395 @@
+//! The VPN with real daemons: strongSwan at both ends, FRR or BIRD with BGP, a router between them that translates the
+//! gateway's address one to one, as AWS does.
+//!
+//! ```text
+//!   10.9.0.1 lan0 gw ens5 192.168.12.49 ---- rtr (198.51.100.49) ---- 203.0.113.10, .18 aws lo 10.20.0.1
+//!            Tunnel1 169.254.55.54  ................................. 169.254.55.53 vti1
+//!            Tunnel2 169.254.253.50 ................................. 169.254.253.49 vti2
+//! ```
+//!
+//! The daemons come from a Debian root folder (`VPNFIX_VPN_ROOT`, made by `cargo xtask test vm`), which stays as it is: each
+//! host has a layer in memory over it. All processes live in one process namespace, and end with its first one.
+
+mod daemons;
+mod keeper;
+mod secrets;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use serde_json::Value;
+
+use crate::command::Run;
+use crate::{ip, wait};
+use keeper::Keeper;
+pub use secrets::Secrets;
+
+/// Inside address of the far end of the first tunnel.
+pub const PEER1: &str = "169.254.55.53";
+/// Inside address of the far end of the second tunnel.
+pub const PEER2: &str = "169.254.253.49";
+/// A host behind the far end, known by BGP alone.
+pub const REMOTE_HOST: &str = "10.20.0.1";
+/// The AWS end's outer addresses.
+pub const OUTSIDE: [&str; 2] = ["203.0.113.10", "203.0.113.18"];
+/// The gateway's private address.
+pub const PRIVATE: &str = "192.168.12.49";
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// How strongSwan is configured on the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ike {
+    /// `ipsec.conf` and the starter, as AWS's instructions give it; IKEv1.
+    Legacy,
+    /// `swanctl.conf`; IKEv2.
+    Swanctl,
+}
+
+/// Who speaks BGP on the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bgp {
+    /// FRR's bgpd and zebra.
+    Frr,
+    /// BIRD 2.
+    Bird,
+}
+
+/// The gateway's tunnel interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tunnels {
+    /// VTIs with keys 100 and 200.
+    Vti,
+    /// XFRM interfaces with ids 100 and 200.
+    Xfrm,
+}
+
+/// What the gateway is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// Its strongSwan.
+    pub ike: Ike,
+    /// Its BGP daemon.
+    pub bgp: Bgp,
+    /// Its tunnel interfaces.
+    pub tunnels: Tunnels,
+}
+
+/// The VPN; everything goes with it.
+pub struct Vpn {
+    name: String,
+    made: Made,
+    keeper: Keeper,
+    secrets: RefCell<Secrets>,
+    said: RefCell<Vec<String>>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+const HOSTS: [&str; 3] = ["gw", "rtr", "aws"];
+
+impl Vpn {
+    /// The Debian root with the daemons, where there is one and the kernel has what the scene needs; else why not.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn root() -> Result<PathBuf, String> {
+        let root = std::env::var_os("VPNFIX_VPN_ROOT").ok_or("no Debian root with strongSwan, FRR and BIRD")?;
+        Ok(PathBuf::from(root))
+    }
+
+    /// Builds the VPN and starts its daemons; returns once both SAs of both tunnels are there.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be built.
+    pub fn start(root: &std::path::Path, made: Made) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let name = format!("vpnfix-v{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let of = |host: &str| format!("{name}-{host}");
+        let lines: Vec<String> = HOSTS.iter().map(|host| format!("netns add {}", of(host))).collect();
+        ip::batch(None, &lines).expect("the namespaces could not be made");
+        let keeper = Keeper::start(root, &["gw", "aws"]);
+        let secrets = RefCell::new(Secrets::random());
+        let vpn = Self { name, made, keeper, secrets, said: RefCell::new(Vec::new()), _alone: alone };
+        vpn.topology();
+        vpn.settings();
+        vpn.start_daemons();
+        wait::until("SAs of both tunnels", || (vpn.associations().len() >= 4).then_some(()));
+        vpn
+    }
+
+    /// Namespace of `gw`, `rtr` or `aws`.
+    pub fn of(&self, host: &str) -> String {
+        format!("{}-{host}", self.name)
+    }
+
+    /// Runs `ip` commands on a host.
+    ///
+    /// # Panics
+    ///
+    /// If one is refused.
+    #[track_caller]
+    pub fn ip(&self, host: &str, lines: &[&str]) {
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        ip::batch(Some(&self.of(host)), &lines).unwrap_or_else(|error| panic!("{host}: {error:#}"));
+    }
+
+    /// A command in a host's namespaces and root folder.
+    pub fn command(&self, host: &str, program: &str) -> Command {
+        let mut command = Command::new(program);
+        self.keeper.prepare(&mut command, &self.of(host), host, false);
+        command
+    }
+
+    /// Runs a shell script on a host; what it leaves running ends with the scene.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    #[track_caller]
+    pub fn script(&self, host: &str, text: &str) -> String {
+        let mut command = Command::new("/bin/sh");
+        // Not the last command of the script: that one would take the shell's place, outside of the process namespace.
+        command.arg("-c").arg(format!("ulimit -n 1024; {text}\nexit $?")).stdin(Stdio::null());
+        self.keeper.prepare(&mut command, &self.of(host), host, true);
+        let said = self.keeper.output(&mut command);
+        assert!(said.status.success(), "{host}: a script failed: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    }
+
+    /// Runs vpnfix on the gateway, and keeps what it says for [`Vpn::check_secrets`].
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[track_caller]
+    pub fn vpnfix(&self, arguments: &[&str]) -> Run {
+        let run = self.finish(self.start_vpnfix(arguments), arguments);
+        self.learn_keys();
+        run
+    }
+
+    /// Starts vpnfix on the gateway.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[track_caller]
+    pub fn start_vpnfix(&self, arguments: &[&str]) -> std::process::Child {
+        let mut command = self.command("gw", "/usr/bin/vpnfix");
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("vpnfix could not be started")
+    }
+
+    /// Waits for its end, and keeps what it says.
+    pub fn finish(&self, child: std::process::Child, arguments: &[&str]) -> Run {
+        let run = Run::finish(child, arguments);
+        self.said.borrow_mut().push(run.to_string());
+        run
+    }
+
+    /// `verify` as a document, with this exit status.
+    ///
+    /// # Panics
+    ///
+    /// If it ends otherwise.
+    #[track_caller]
+    pub fn verify(&self, status: i32, further: &[&str]) -> Value {
+        let words = [&["verify", "--format", "json"], further].concat();
+        self.vpnfix(&words).ends(status).json()
+    }
+
+    /// The gateway's SAs as `ip -s xfrm state` tells them: SPI, bytes, packets.
+    ///
+    /// # Panics
+    ///
+    /// If `ip` cannot be read.
+    pub fn associations(&self) -> Vec<(u32, u64, u64)> {
+        let text = ip::text(&["-n", &self.of("gw"), "-s", "xfrm", "state"]);
+        let mut found = Vec::new();
+        for of in text.split("\nsrc ") {
+            let word_after = |what: &str| of.split(what).nth(1)?.split(['(', ' ', '\n']).next();
+            let spi = word_after("spi 0x").and_then(|word| u32::from_str_radix(word, 16).ok());
+            let current = of.split("lifetime current:").nth(1).unwrap_or_default();
+            let before = |what: &str| current.split(what).next()?.rsplit([' ', '\t', '\n']).next()?.parse().ok();
+            if let (Some(spi @ 1..), Some(bytes), Some(packets)) = (spi, before("(bytes)"), before("(packets)")) {
+                found.push((spi, bytes, packets));
+            }
+        }
+        found
+    }
+
+    /// Does `ping` have an answer on the gateway?
+    pub fn pings(&self, to: &str) -> bool {
+        crate::traffic::pings(&self.of("gw"), to.parse().expect("an address"))
+    }
+
+    /// The BGP password of this scene, for who wants to set one.
+    pub fn password(&self) -> String {
+        self.secrets.borrow().password.clone()
+    }
+
+    /// Keys of the gateway's SAs just now, so that they can be looked for.
+    fn learn_keys(&self) {
+        let text = ip::text(&["-n", &self.of("gw"), "xfrm", "state"]);
+        self.secrets.borrow_mut().learn(&text);
+    }
+
+    /// Looks for every secret of the scene in all that vpnfix has said in it.
+    ///
+    /// # Panics
+    ///
+    /// If one is there, without showing it.
+    pub fn check_secrets(&self) {
+        self.learn_keys();
+        let said = self.said.borrow();
+        let secrets = self.secrets.borrow();
+        assert!(!said.is_empty() && secrets.count() >= 7, "nothing to look for: {} secrets", secrets.count());
+        for text in said.iter() {
+            let found = secrets.find_in(text);
+            assert_eq!(found, None, "a secret is in the output of {}", text.lines().next().unwrap_or_default());
+        }
+    }
+
+    fn topology(&self) {
+        let (gw, rtr, aws) = (self.of("gw"), self.of("rtr"), self.of("aws"));
+        let veth = [
+            format!("link add ens5 netns {gw} type veth peer name lan netns {rtr}"),
+            format!("link add eth0 netns {aws} type veth peer name wan netns {rtr}"),
+        ];
+        ip::batch(None, &veth).expect("the links could not be made");
+        self.ip(
+            "rtr",
+            &[
+                "link set lo up",
+                "addr add 192.168.12.1/24 dev lan",
+                "link set lan up",
+                "addr add 203.0.113.1/24 dev wan",
+                "link set wan up",
+                // As a cloud's router does, it drops without a word what it has no way for.
+                "route add blackhole default",
+            ],
+        );
+        let mut far = vec!["link set lo up", "addr add 10.20.0.1/16 dev lo", "addr add 203.0.113.10/24 dev eth0"];
+        far.extend(["addr add 203.0.113.18/24 dev eth0", "link set eth0 up"]);
+        far.extend(["route add 198.51.100.0/24 via 203.0.113.1"]);
+        far.extend([
+            "link add vti1 type vti local 203.0.113.10 remote 198.51.100.49 key 100",
+            "link add vti2 type vti local 203.0.113.18 remote 198.51.100.49 key 200",
+            "link set vti1 mtu 1419 up",
+            "link set vti2 mtu 1419 up",
+            "addr add 169.254.55.53/30 dev vti1",
+            "addr add 169.254.253.49/30 dev vti2",
+            "addr add fd00:55::1/126 dev vti1 nodad",
+            "addr add fd00:253::1/126 dev vti2 nodad",
+        ]);
+        self.ip("aws", &far);
+        self.ip(
+            "gw",
+            &[
+                "link set lo up",
+                "addr add 192.168.12.49/24 dev ens5",
+                "link set ens5 up",
+                "route add default via 192.168.12.1",
+                "link add lan0 type dummy",
+                "addr add 10.9.0.1/24 dev lan0",
+                "link set lan0 up",
+            ],
+        );
+        for number in [1, 2] {
+            self.make_tunnel(number);
+        }
+    }
+
+    /// Makes one of the gateway's tunnel interfaces, with its address and settings.
+    pub fn make_tunnel(&self, number: usize) {
+        let (remote, key) = (OUTSIDE[number - 1], number * 100);
+        let device = format!("Tunnel{number}");
+        let kind = match self.made.tunnels {
+            Tunnels::Vti => format!("link add {device} type vti local {PRIVATE} remote {remote} key {key}"),
+            Tunnels::Xfrm => format!("link add {device} type xfrm dev ens5 if_id {key}"),
+        };
+        self.ip("gw", &[&kind]);
+        self.configure_tunnel(number);
+    }
+
+    /// Gives one of the gateway's tunnel interfaces its addresses and settings.
+    pub fn configure_tunnel(&self, number: usize) {
+        let inside = ["169.254.55.54/30", "169.254.253.50/30"][number - 1];
+        self.ip(
+            "gw",
+            &[&format!("link set Tunnel{number} mtu 1419 up"), &format!("addr add {inside} dev Tunnel{number}")],
+        );
+        match self.made.tunnels {
+            Tunnels::Vti => self.sysctl("gw", &format!("ipv4/conf/Tunnel{number}/disable_policy"), "1"),
+            // IPv6 inside as well.
+            Tunnels::Xfrm => {
+                let inside = ["fd00:55::2/126", "fd00:253::2/126"][number - 1];
+                self.ip("gw", &[&format!("addr add {inside} dev Tunnel{number} nodad")]);
+            }
+        }
+        self.sysctl("gw", &format!("ipv4/conf/Tunnel{number}/rp_filter"), "2");
+    }
+
+    fn settings(&self) {
+        for host in HOSTS {
+            self.sysctl(host, "ipv4/conf/all/rp_filter", "0");
+            self.sysctl(host, "ipv4/ip_forward", "1");
+        }
+        for tunnel in ["vti1", "vti2"] {
+            self.sysctl("aws", &format!("ipv4/conf/{tunnel}/disable_policy"), "1");
+            self.sysctl("aws", &format!("ipv4/conf/{tunnel}/rp_filter"), "0");
+        }
+        self.nft(
+            "rtr",
+            "table ip nat {\n\
+             chain pre { type nat hook prerouting priority -100; ip daddr 198.51.100.49 dnat to 192.168.12.49; }\n\
+             chain post { type nat hook postrouting priority 100; ip saddr 192.168.12.49 oifname \"wan\" snat to 198.51.100.49; }\n\
+             }",
+        );
+    }
+
+    /// Sets a sysctl below net (`ipv4/ip_forward`) of a host.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be set.
+    #[track_caller]
+    pub fn sysctl(&self, host: &str, key: &str, value: &str) {
+        let path = format!("/proc/sys/net/{key}");
+        let set = || std::fs::write(&path, value);
+        crate::traffic::inside(&self.of(host), set).unwrap_or_else(|error| panic!("{host}: set {path}: {error}"));
+    }
+
+    /// Runs nft on a host with this script.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    #[track_caller]
+    pub fn nft(&self, host: &str, text: &str) {
+        // The router has no root folder of its own.
+        let root = if host == "rtr" { "gw" } else { host };
+        let mut command = Command::new("/usr/sbin/nft");
+        command.args([text]).stdin(Stdio::null());
+        self.keeper.prepare(&mut command, &self.of(host), root, false);
+        let said = self.keeper.output(&mut command);
+        assert!(said.status.success(), "{host}: nft: {}", String::from_utf8_lossy(&said.stderr));
+    }
+}
+
+impl Drop for Vpn {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keeper.tell_logs(&["gw", "aws"]);
+        }
+        self.keeper.end();
+        for host in HOSTS {
+            let _gone = Command::new("ip").args(["netns", "del", &self.of(host)]).status();
+        }
+    }
+}
