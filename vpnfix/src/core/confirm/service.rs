@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::core::confirm::RungState::{Confirmed, NotApplicable, NotSeen};
     use crate::core::destination::{Class, Destination};
-    use crate::core::live::View;
+    use crate::core::live::{Others, View};
     use crate::core::model::{Snapshot, TABLE_MAIN};
     use crate::core::observation::Totals;
     use crate::core::verify::Neighbour;
@@ -167,8 +167,9 @@ mod tests {
 
     fn rungs(service: &Service, destination: &Destination) -> [Rung; 3] {
         let (totals, snapshot) = (Totals::default(), Snapshot::default());
+        let others = Others::default();
         let evidence = Evidence {
-            view: View { snapshot: &snapshot, watches: &[], knows_outcomes: true },
+            view: View { snapshot: &snapshot, watches: &[], knows_outcomes: true, others: &others },
             at_change: &totals,
             settled: &totals,
             now: &totals,
