@@ -47,12 +47,17 @@ pub fn start_xmit(ctx: &BtfTracePointContext) {
             return;
         }
         let network_header = load::<u64>(skb, &SKB_HEAD) + u64::from(load::<u16>(skb, &SKB_NETWORK_HEADER));
-        let parsed = if protocol == ETH_P_IP {
-            packet4::<{ TO_WATCHED }>(network_header)
+        let mut parsed = MaybeUninit::<Parsed>::uninit();
+        let is_read = if protocol == ETH_P_IP {
+            parse4(network_header, &mut parsed)
         } else {
-            packet6::<{ TO_WATCHED }>(network_header)
+            parse6(network_header, &mut parsed)
         };
-        let Some(Parsed { flow, watch, mut flags, .. }) = parsed else { return };
+        if is_read == 0 {
+            return;
+        }
+        // It was read, and so written.
+        let &Parsed { flow, watch, mut flags, .. } = parsed.assume_init_ref();
         let socket: *const u8 = load(skb, &SKB_SK);
         if !socket.is_null() && load::<u32>(socket, &SKC_BOUND_DEV_IF) != 0 {
             flags |= flag::BOUND;
@@ -87,6 +92,25 @@ pub fn start_xmit(ctx: &BtfTracePointContext) {
             flows::happened(ctx.as_ptr(), &key, packet.length, now);
         }
     }
+}
+
+/// Reads a packet's headers; says whether it is one that is asked for. It has a frame of its own: those of a chain of calls
+/// may take 512 bytes together (kernels before 6.13 have no private stacks), and what follows needs its share.
+#[inline(never)]
+fn parse4(network_header: u64, parsed: &mut MaybeUninit<Parsed>) -> u32 {
+    // SAFETY: a bad address reads as nothing.
+    let Some(read) = (unsafe { packet4::<{ TO_WATCHED }>(network_header) }) else { return 0 };
+    parsed.write(read);
+    1
+}
+
+/// The same for IPv6.
+#[inline(never)]
+fn parse6(network_header: u64, parsed: &mut MaybeUninit<Parsed>) -> u32 {
+    // SAFETY: a bad address reads as nothing.
+    let Some(read) = (unsafe { packet6::<{ TO_WATCHED }>(network_header) }) else { return 0 };
+    parsed.write(read);
+    1
 }
 
 #[inline(never)]

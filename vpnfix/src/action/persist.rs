@@ -12,14 +12,14 @@ use super::files::{FilesError, OwnFile, OwnFiles, Put, state_directory};
 use super::lock::run_directory;
 use crate::core::own_file::{Backend, Purpose, Standing};
 use crate::core::persist::{Arrangement, Invocation, Kept, KeptError};
-use crate::system::managers::program::{self, ProgramError};
+use crate::system::program::{self, Bounds, ProgramError};
 
 /// What is persisted lies beside the record of vpnfix's own files.
 const KEPT: &str = "persist.json";
 /// More than any host's rules take.
 const MOST: u64 = 4 * 1024 * 1024;
 /// How long a manager may take to do what it was told.
-const LIMIT: Duration = Duration::from_secs(60);
+const BOUNDS: Bounds = Bounds { patience: Duration::from_secs(60), most: 1024 * 1024 };
 
 /// Rules cannot be persisted, or that cannot be taken back.
 #[derive(Debug, Error)]
@@ -206,7 +206,8 @@ fn told(error: &dyn std::error::Error) -> String {
 fn run(command: &Invocation) -> Result<(), ProgramError> {
     tracing::info!("{}", command.words());
     let argv: Vec<&str> = command.argv.iter().map(String::as_str).collect();
-    program::output(&argv, LIMIT).map(|_| ())
+    let (program, arguments) = argv.split_first().map_or(("", &[][..]), |(program, arguments)| (*program, arguments));
+    program::output(program, arguments, BOUNDS).map(|_| ())
 }
 
 /// The manager's own check, where it has one that needs no change: netplan's, on a copy of its configuration.
@@ -216,9 +217,7 @@ fn check(arrangement: &Arrangement) -> Result<(), PersistFailure> {
     };
     let root = Copy::make()?;
     root.fill(Path::new("/etc/netplan"), &file.path, &file.text)?;
-    let argv = ["netplan", "generate", "--root-dir", &root.0.to_string_lossy()].map(String::from);
-    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-    let checked = program::output(&argv, LIMIT);
+    let checked = program::output("netplan", &["generate", "--root-dir", &root.0.to_string_lossy()], BOUNDS);
     checked.map(|_| ()).map_err(|source| PersistFailure::Check { path: file.path.clone(), source })
 }
 

@@ -1,7 +1,7 @@
 //! Running another program for its answer: no shell, bounded in time and in what is read.
 
 use std::io::{self, Read as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,11 +32,13 @@ pub enum ProgramError {
         patience: Duration,
     },
     /// It failed.
-    #[error("{name} failed: {said}")]
+    #[error("{name} failed ({status}): {said}")]
     Failed {
         /// Its name.
         name: String,
-        /// The first line of what it said, or its status.
+        /// How it ended.
+        status: ExitStatus,
+        /// The first line of what it said to standard error.
         said: String,
     },
     /// It said more than is read.
@@ -104,8 +106,8 @@ fn answer(name: &str, child: &mut Child, bounds: Bounds) -> Result<String, Progr
         let text = complained.recv_timeout(left).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-        let said = line.map_or_else(|| status.to_string(), |line| line.chars().filter(|c| !c.is_control()).collect());
-        return Err(ProgramError::Failed { name: name.into(), said });
+        let said = line.unwrap_or("it did not say why").chars().filter(|c| !c.is_control()).collect();
+        return Err(ProgramError::Failed { name: name.into(), status, said });
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -2,7 +2,6 @@
 //! there, and never an error: rules are then kept by another.
 
 mod files;
-pub mod program;
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,10 +10,11 @@ use crate::core::model::Link;
 use crate::core::persist::{
     Connection, Ifupdown, ManagedLink, Managers, Netplan, NetworkManager, Networkd, Release, foreign_rules_kept,
 };
+use crate::system::program::{self, Bounds};
 use files::{drop_ins, is_active, read};
 
 /// How long a program may take to tell what it manages. D-Bus itself waits 25 s for an answer.
-const LIMIT: Duration = Duration::from_secs(30);
+const BOUNDS: Bounds = Bounds { patience: Duration::from_secs(30), most: 1024 * 1024 };
 
 /// Asks which managers run, and what they manage of these links. Only in the host's own network namespace do the answers
 /// mean anything.
@@ -51,7 +51,7 @@ pub fn in_own_namespace() -> Option<bool> {
 
 fn release() -> Release {
     // `systemd 252 (252.39-1~deb12u1)`, then what it was built with.
-    let said = program::output(&["systemctl", "--version"], LIMIT).unwrap_or_default();
+    let said = program::output("systemctl", &["--version"], BOUNDS).unwrap_or_default();
     Release(said.split_whitespace().nth(1).and_then(|number| number.parse().ok()))
 }
 
@@ -77,7 +77,7 @@ fn network_manager() -> Option<NetworkManager> {
         return None;
     }
     let fields = "UUID,DEVICE,FILENAME,NAME";
-    let said = program::output(&["nmcli", "-t", "-f", fields, "connection", "show", "--active"], LIMIT).ok()?;
+    let said = program::output("nmcli", &["-t", "-f", fields, "connection", "show", "--active"], BOUNDS).ok()?;
     let connection = |line: &str| {
         let [uuid, interface, file, name] = <[String; 4]>::try_from(terse(line)).ok()?;
         Some(Connection { interface, uuid, name, file })
@@ -108,7 +108,7 @@ fn netplan() -> Option<Netplan> {
     if !["/etc/netplan", "/run/netplan", "/lib/netplan"].into_iter().any(has_files) {
         return None;
     }
-    Some(Netplan::of_configuration(&program::output(&["netplan", "get"], LIMIT).ok()?))
+    Some(Netplan::of_configuration(&program::output("netplan", &["get"], BOUNDS).ok()?))
 }
 
 #[cfg(test)]
