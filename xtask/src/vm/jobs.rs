@@ -50,9 +50,6 @@ const ON_ANY_KERNEL: [&str; 22] = [
 /// machine minutes to start.
 const IN_FULL_RUNS: [&str; 1] = ["vpn_variants"];
 
-/// Scenes that a brief run keeps on every kernel: the kernel side itself.
-const KERNEL_SIDE: &str = "tracer";
-
 /// Tells the VPN's scenes where the Debian root with its daemons lies.
 const VPN_ROOT: &str = "VPNFIX_VPN_ROOT";
 
@@ -123,26 +120,21 @@ pub enum Extent {
     All,
     /// Every scene but those that the host's own kernel shows as well, and those of full runs.
     Thorough,
-    /// Load, attach, trace, fix: the lab's play, both ways, and the kernel side's own tests.
+    /// Load, attach, trace, fix: `doctor`, and the lab's play both ways.
     Brief,
 }
 
 impl Extent {
-    /// The host's own kernel may be one that knows outcomes from the tracepoints only; a brief run is content with that, and
-    /// with the kernel side's own tests on one kernel.
+    /// In a brief run only the lab's play is: the host's own kernel may be one that knows outcomes from the tracepoints alone.
     fn plays_both_ways(self, scene: &str) -> bool {
-        match self {
-            Self::All => BOTH_WAYS.contains(&scene),
-            Self::Thorough => scene == KERNEL_SIDE,
-            Self::Brief => false,
-        }
+        self == Self::All && BOTH_WAYS.contains(&scene)
     }
 
     fn has(self, scene: &str) -> bool {
         match self {
             Self::All => true,
             Self::Thorough => !ON_ANY_KERNEL.contains(&scene) && !IN_FULL_RUNS.contains(&scene),
-            Self::Brief => scene == KERNEL_SIDE,
+            Self::Brief => false,
         }
     }
 }

@@ -11,8 +11,10 @@ use tokio::sync::Semaphore;
 
 /// So long may it take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So many may run at once; events beyond that are told in the log alone.
+/// So many may run at once; further events wait their turn.
 const AT_ONCE: u32 = 4;
+/// So many events may run or wait; those beyond are told in the log alone.
+const AT_MOST: usize = 256;
 /// How long the end waits for those that run.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -20,35 +22,43 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(super) struct OnEvent {
     command: Vec<String>,
+    /// First come, first served (tokio's semaphore is fair).
     room: Arc<Semaphore>,
+    places: Arc<Semaphore>,
 }
 
 impl OnEvent {
     pub(super) fn new(command: &[String]) -> Self {
-        Self { command: command.to_vec(), room: Arc::new(Semaphore::new(AT_ONCE as usize)) }
+        Self {
+            command: command.to_vec(),
+            room: Arc::new(Semaphore::new(AT_ONCE as usize)),
+            places: Arc::new(Semaphore::new(AT_MOST)),
+        }
     }
 
     pub(super) fn configure(&mut self, command: &[String]) {
         self.command = command.to_vec();
     }
 
-    /// Starts the program for this event. It does not keep us.
+    /// Starts the program for this event, as soon as its turn comes. It does not keep us.
     pub(super) fn tell(&self, json: String) {
         let Some((program, arguments)) = self.command.split_first() else { return };
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            tracing::warn!("{program}: {AT_ONCE} of it run already; this event goes by it");
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            tracing::warn!("{program}: {AT_MOST} events wait for it already; this one goes by it");
             return;
         };
+        let room = Arc::clone(&self.room);
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         let program = program.clone();
         tokio::spawn(async move {
+            let turn = room.acquire_owned().await;
             match tokio::time::timeout(PATIENCE, run(command, json)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!("{program}: {error}"),
                 Err(_late) => tracing::warn!("{program}: not done after {} s, ended", PATIENCE.as_secs()),
             }
-            drop(permit);
+            drop((turn, place));
         });
     }
 
