@@ -15,7 +15,7 @@ pub const SCRIPT: &str = "/etc/vpnfix/persisted-rules";
 /// The rule has what `ip rule add` has no word for, or the name of a device that a shell could take for something else.
 pub(super) fn check(rule: &Rule, backend: Backend) -> Result<(), PersistError> {
     let inexpressible = |why: &str| Err(PersistError::inexpressible(backend, rule, why));
-    if matches!(rule.action, RuleAction::Nop | RuleAction::Other(_)) || rule.find_source {
+    if matches!(rule.action, RuleAction::Nop | RuleAction::Other(_)) || rule.invert || rule.find_source {
         return inexpressible("vpnfix makes no such rules");
     }
     if !rule.unknown_attributes.is_empty() {

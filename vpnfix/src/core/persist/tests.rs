@@ -205,9 +205,11 @@ fn a_unit_comes_after_all_who_could_drop_its_rules() {
 #[test]
 fn a_rule_that_is_not_ours_to_word_is_refused() {
     let file = "/etc/systemd/network/10-ens5.network";
-    for odd in
-        [Rule { iif: Some("lan0".into()), ..to("10.0.0.0/8", 100) }, Rule { invert: true, ..to("10.0.0.0/8", 100) }]
-    {
+    for odd in [
+        Rule { invert: true, ..to("10.0.0.0/8", 100) },
+        Rule { unknown_attributes: vec![99], ..to("10.0.0.0/8", 100) },
+        Rule { action: RuleAction::Nop, ..to("10.0.0.0/8", 100) },
+    ] {
         let arranged = arranged(&[odd], &networkd(Some(256), file), None);
         assert!(matches!(arranged, Err(PersistError::Inexpressible { .. })), "{arranged:?}");
     }
