@@ -86,9 +86,8 @@ fn another_namespace_is_not_judged_by_this_ones_tunnels() {
     assert_eq!(view.device(Some(2), 2), "if2");
 }
 
-#[test]
-fn destinations_are_narrowed_to_what_is_asked_for() {
-    let destination = |prefix: &str, tunnel| Destination {
+fn destination(prefix: &str, tunnel: u32) -> Destination {
+    Destination {
         class: crate::core::destination::Class::Routed,
         prefix: prefix.parse().expect("a prefix"),
         address: "10.20.0.1".parse().expect("an address"),
@@ -97,7 +96,11 @@ fn destinations_are_narrowed_to_what_is_asked_for() {
         tunnels: vec![tunnel],
         table: TABLE_MAIN,
         vrf: None,
-    };
+    }
+}
+
+#[test]
+fn destinations_are_narrowed_to_what_is_asked_for() {
     let all = [destination("10.20.0.0/16", 3), destination("10.20.4.0/24", 4), destination("10.30.0.0/16", 3)];
     let told = |only: &[&str]| -> Vec<(String, u32)> {
         let only: Vec<IpNet> = only.iter().map(|only| only.parse().expect("a prefix")).collect();
@@ -121,16 +124,6 @@ fn a_refused_walk_is_wrong() {
 
 #[test]
 fn watches_follow_the_host() {
-    let destination = |prefix: &str, tunnel| Destination {
-        class: crate::core::destination::Class::Routed,
-        prefix: prefix.parse().expect("a prefix"),
-        address: "10.20.0.1".parse().expect("an address"),
-        peer: None,
-        inside_source: None,
-        tunnels: vec![tunnel],
-        table: TABLE_MAIN,
-        vrf: None,
-    };
     let mut watches = super::watches(&[destination("10.20.0.0/16", 3), destination("10.30.0.0/16", 3)], &[]);
     // The tunnel was made anew, one prefix was withdrawn, another learned.
     let added = rebind(&mut watches, &[destination("10.20.0.0/16", 9), destination("10.40.0.0/16", 9)]);

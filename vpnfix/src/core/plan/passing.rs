@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::planner::Planner;
 use crate::core::destination::Destination;
-use crate::core::model::{LinkKind, RouteKind, Rule, RuleAction, TABLE_MAIN};
+use crate::core::model::{RouteKind, Rule, RuleAction, TABLE_MAIN};
 use crate::core::owner::VPNFIX_PROTOCOL;
 use crate::core::walk::{self, Fib, Flow, Match, Mismatch};
 
@@ -72,7 +72,7 @@ fn is_for_some(fib: &Fib<'_>, rule: &Rule, destination: &Destination) -> bool {
 fn may_decide(fib: &Fib<'_>, rule: &Rule, prefix: IpNet) -> bool {
     let is_for = rule.invert || rule.to.is_none_or(|to| to.contains(&prefix) || prefix.contains(&to));
     let decides = match rule.action {
-        RuleAction::Lookup(_) if rule.l3mdev => vrf_tables(fib).any(|table| has_way(fib, rule, table, prefix)),
+        RuleAction::Lookup(_) if rule.l3mdev => fib.vrf_tables().any(|table| has_way(fib, rule, table, prefix)),
         RuleAction::Lookup(table) => has_way(fib, rule, table, prefix),
         RuleAction::Nop => false,
         RuleAction::Goto(_) | RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => true,
@@ -89,13 +89,6 @@ fn has_way(fib: &Fib<'_>, rule: &Rule, table: u32, prefix: IpNet) -> bool {
         route.kind != RouteKind::Throw && rule.suppress_prefix_length.is_none_or(|shortest| length > shortest)
     });
     !fib.is_whole(rule.family, table) || ways.next().is_some()
-}
-
-fn vrf_tables(fib: &Fib<'_>) -> impl Iterator<Item = u32> {
-    fib.snapshot().links.iter().filter_map(|link| match link.kind {
-        LinkKind::Vrf { table } => Some(table),
-        _ => None,
-    })
 }
 
 /// A rule for each of theirs; or one for all traffic to the prefix, which then goes on to the first of them, where the

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::core::model::{Family, LinkKind, Route, RouteKind, Rule, RuleAction, TABLE_MAIN};
+use crate::core::model::{Family, Route, RouteKind, Rule, RuleAction, TABLE_MAIN};
 use crate::core::walk::{self, Fib, Policy};
 
 /// What has to be walked.
@@ -101,7 +101,7 @@ fn can_decide(fib: &Fib<'_>, rule: &Rule) -> bool {
     let gone = |name: &Option<String>, detached: bool| {
         name.as_ref().is_some_and(|name| detached || fib.link_named(name).is_none())
     };
-    let no_vrf = rule.l3mdev && vrf_tables(fib).next().is_none();
+    let no_vrf = rule.l3mdev && fib.vrf_tables().next().is_none();
     let never = gone(&rule.iif, rule.iif_detached) || gone(&rule.oif, rule.oif_detached) || no_vrf;
     let nothing = match rule.action {
         RuleAction::Nop => true,
@@ -116,17 +116,10 @@ fn can_decide(fib: &Fib<'_>, rule: &Rule) -> bool {
 
 fn tables_of(fib: &Fib<'_>, rule: &Rule) -> Vec<u32> {
     match rule.action {
-        RuleAction::Lookup(_) if rule.l3mdev => vrf_tables(fib).collect(),
+        RuleAction::Lookup(_) if rule.l3mdev => fib.vrf_tables().collect(),
         RuleAction::Lookup(table) => vec![table],
         _ => Vec::new(),
     }
-}
-
-fn vrf_tables(fib: &Fib<'_>) -> impl Iterator<Item = u32> {
-    fib.snapshot().links.iter().filter_map(|link| match link.kind {
-        LinkKind::Vrf { table } => Some(table),
-        _ => None,
-    })
 }
 
 /// The destinations for which a rule behind the new one could have made another decision than main. Of a hijacker only what

@@ -198,6 +198,14 @@ impl<'a> Fib<'a> {
         }
     }
 
+    /// The tables of all VRF devices.
+    pub fn vrf_tables(&self) -> impl Iterator<Item = u32> {
+        self.snapshot.links.iter().filter_map(|link| match link.kind {
+            LinkKind::Vrf { table } => Some(table),
+            _ => None,
+        })
+    }
+
     /// The table of a VRF device.
     pub(super) fn vrf_table(&self, index: u32) -> Option<u32> {
         match self.link(index)?.kind {
