@@ -228,4 +228,6 @@ fn what_goes_right_is_encrypted_by_the_tunnels_own_association() {
     assert_eq!((&encryption["state"], &encryption["spi"]), (&"by".into(), &(100 + 0x1000).into()), "{story:#}");
     assert_eq!(encryption["destination"], "198.18.1.2", "{story:#}");
     assert_eq!(encryption["packets"], 2, "{story:#}");
+    // Root's ping has a raw socket: of each reply the kernel also says that nobody wanted it.
+    assert_eq!((&story["fate"], &story["drops"]), (&"right".into(), &serde_json::json!([])), "{story:#}");
 }

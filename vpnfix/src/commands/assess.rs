@@ -128,8 +128,7 @@ impl Host {
     /// Netlink.
     pub async fn read_present(access: &Access, settings: &Settings) -> Result<Self, Failure> {
         let snapshot = Self::snapshot(access).await?;
-        let associations = xfrm::associations().map_err(|error| told(&error));
-        Self::present(snapshot, settings, clues::gather(), associations)
+        Self::present(snapshot, settings, clues::gather(), associations())
     }
 
     fn present(
@@ -144,6 +143,11 @@ impl Host {
         Ok(Self::with(snapshot, tunnels, settings, clues, associations))
     }
 
+    /// Reads the security associations again: their counts go on with each packet.
+    pub fn count_associations(&mut self) {
+        self.associations = associations();
+    }
+
     /// Links, addresses, rules and routes as they are now.
     pub(super) async fn snapshot(access: &Access) -> Result<Snapshot, Failure> {
         let snapshot = access.netlink.snapshot(access.netns.clone()).await;
@@ -152,8 +156,7 @@ impl Host {
 
     fn of(snapshot: Snapshot, settings: &Settings, only: &[IpNet]) -> Result<Self, NoSuchDevice> {
         let tunnels = tunnel::tunnels(&snapshot, &settings.tunnels)?;
-        let associations = xfrm::associations().map_err(|error| told(&error));
-        let mut host = Self::with(snapshot, tunnels, settings, clues::gather(), associations);
+        let mut host = Self::with(snapshot, tunnels, settings, clues::gather(), associations());
         host.destinations.retain(|destination| {
             only.is_empty()
                 || only.iter().any(|only| only.contains(&destination.prefix) || destination.prefix.contains(only))
@@ -327,6 +330,11 @@ pub fn ask_controls(access: &Access, targets: &[Control]) -> Result<Vec<Answer>,
 }
 
 /// An error with its cause, in one line.
+/// The security associations, or why they are not known.
+fn associations() -> Result<Vec<SecurityAssociation>, String> {
+    xfrm::associations().map_err(|error| told(&error))
+}
+
 fn told(error: &XfrmError) -> String {
     let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
     format!("{error}{cause}")

@@ -290,8 +290,7 @@ impl<'a> Session<'a> {
         if due.is_empty() {
             return Ok(None);
         }
-        let totals = attach::totals(&self.tracer)?;
-        self.flows.counted(&totals.flows);
+        self.count_all()?;
         let told_at = host::monotonic_ns();
         let mut lines: Vec<TraceLine> = self.with_case(|flows, case| {
             let lines = due.into_iter().filter_map(|index| flows.tell(index, case, told_at));
@@ -304,6 +303,15 @@ impl<'a> Session<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Reads the counts of the flows, and then those of the security associations: in this order what was encrypted is
+    /// never behind what was handed to the tunnel.
+    fn count_all(&mut self) -> Result<Totals, Failure> {
+        let totals = attach::totals(&self.tracer)?;
+        self.flows.counted(&totals.flows);
+        self.host.count_associations();
+        Ok(totals)
     }
 
     pub(super) fn with_case<T>(&mut self, work: impl FnOnce(&mut Flows, &Case<'_>) -> T) -> T {
@@ -330,8 +338,7 @@ impl<'a> Session<'a> {
     }
 
     pub(super) fn summary(&mut self, began: Instant, command: Option<CommandReport>) -> Result<Summary, Failure> {
-        let totals = attach::totals(&self.tracer)?;
-        self.flows.counted(&totals.flows);
+        let totals = self.count_all()?;
         let stories = self.with_case(|flows, case| flows.reports(case));
         let view = View {
             snapshot: &self.host.snapshot,

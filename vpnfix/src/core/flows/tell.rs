@@ -15,6 +15,12 @@ use crate::core::report::flow::{
 use crate::core::story::{self, WallClock};
 use crate::core::walk::{self, End, Fib, Flow, LOOPBACK_INDEX};
 
+/// IP protocol numbers (IANA).
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+/// The kernel's name of a reason (`include/net/dropreason-core.h`).
+const NO_SOCKET: &str = "NO_SOCKET";
+
 /// What stories are told from.
 #[derive(Clone, Copy)]
 pub struct Case<'a> {
@@ -316,9 +322,13 @@ impl Story {
         };
         let drop = |act: &ActSeen| {
             let Act::Drop(place) = act.key.act else { return None };
+            let reason = place.reason.map(name);
+            if is_raw_sockets_leftover(self.flow.protocol, reason.as_deref()) {
+                return None;
+            }
             Some(StoryDrop {
                 incoming: place.incoming,
-                reason: place.reason.map(name),
+                reason,
                 function: (case.function)(place.location),
                 device: place.ifindex.map(|index| case.view.device(Some(self.netns), index)),
                 packets: act.tally.count,
@@ -338,6 +348,12 @@ impl Story {
         };
         self.acts.iter().filter_map(answer).collect()
     }
+}
+
+/// Raw sockets, as root's ping has one, get a copy before the protocol itself looks for a socket (`raw_local_deliver`); for
+/// the original of an echo reply there mostly is none (`ping_rcv`), and the kernel says so of every reply that arrived well.
+fn is_raw_sockets_leftover(protocol: u8, reason: Option<&str>) -> bool {
+    matches!(protocol, ICMP | ICMPV6) && reason == Some(NO_SOCKET)
 }
 
 /// What a lookup was for; by its fields where its first sight was lost.

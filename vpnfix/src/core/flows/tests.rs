@@ -66,7 +66,7 @@ impl Scene {
             fib: &Fib::new(&self.snapshot),
             clues: &Clues::default(),
             associations: Associations { now: None, before: &[] },
-            reasons: &[(16, "IP_RPFILTER".into())],
+            reasons: &[(3, "NO_SOCKET".into()), (16, "IP_RPFILTER".into())],
             function: &|address| (address == 0xabc).then(|| "ip_rcv_finish_core".to_owned()),
             clock: WallClock::default(),
         };
@@ -175,6 +175,21 @@ fn what_the_kernel_drops_has_reason_and_place() {
     scene.see(4, key(ping, Act::Drop(unknown)));
     let told = &scene.reports()[0].drops[1];
     assert_eq!((told.reason.as_deref(), told.function.as_deref()), (Some("999"), None));
+}
+
+#[test]
+fn a_reply_that_a_raw_socket_had_is_not_dropped() {
+    let mut scene = Scene::new();
+    let place = DropPlace { incoming: true, reason: Some(3), location: 0xabc, ifindex: Some(VTI1) };
+    for (protocol, fate) in [(1, Fate::Right), (58, Fate::Right), (17, Fate::Dropped)] {
+        let packets = flow(protocol, (0, 0), Some("169.254.55.54"));
+        scene.see(1, key(packets, Act::Packet(VTI1)));
+        scene.see(2, key(packets, Act::Answer(VTI1)));
+        scene.see(3, key(packets, Act::Drop(place)));
+        let stories = scene.reports();
+        let story = stories.iter().find(|story| story.flow.protocol == protocol).expect("no story");
+        assert_eq!((story.fate, story.drops.is_empty()), (fate, fate == Fate::Right), "{protocol}");
+    }
 }
 
 #[test]
