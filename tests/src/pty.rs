@@ -6,8 +6,10 @@ use std::num::NonZero;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
@@ -25,6 +27,8 @@ pub struct Terminal {
     /// Kept open, so that the settings can be read when the program is gone.
     slave: OwnedFd,
     screen: Arc<Mutex<Parser>>,
+    /// Nobody reads what the program writes, as on a connection that hangs.
+    hangs: Arc<AtomicBool>,
     before: Termios,
 }
 
@@ -75,13 +79,18 @@ impl Terminal {
         let master = File::from(pair.master);
         let screen = Arc::new(Mutex::new(Parser::new(cells(size.1), cells(size.0), 0)));
         let (mut reader, written) = (master.try_clone().expect("no further descriptor"), Arc::clone(&screen));
+        let hangs = Arc::new(AtomicBool::new(false));
+        let waits = Arc::clone(&hangs);
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = reader.read(&mut bytes) {
+                while waits.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(10));
+                }
                 written.lock().unwrap_or_else(PoisonError::into_inner).process(&bytes[..count]);
             }
         });
-        Self { child, master, slave: pair.slave, screen, before }
+        Self { child, master, slave: pair.slave, screen, hangs, before }
     }
 
     fn screen(&self) -> MutexGuard<'_, Parser> {
@@ -113,6 +122,11 @@ impl Terminal {
     /// If the terminal is gone.
     pub fn press(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).expect("the terminal is gone");
+    }
+
+    /// Reads nothing of what the program writes, or reads on.
+    pub fn hang(&self, hangs: bool) {
+        self.hangs.store(hangs, Ordering::Relaxed);
     }
 
     /// Changes the size; the kernel tells the program.

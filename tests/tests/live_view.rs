@@ -139,6 +139,42 @@ fn the_terminal_is_sane_after_a_signal_and_while_stopped() {
 }
 
 #[test]
+fn the_terminal_is_sane_after_a_kill() {
+    need_root!();
+    let scene = Scene::hijacked();
+    let mut terminal = view(&scene, (80, 24));
+    assert!(terminal.is_raw() && terminal.is_sane().is_err());
+    terminal.signal(Signal::SIGKILL);
+    terminal.end();
+    wait::until("a sane terminal", || terminal.is_sane().is_ok().then_some(()));
+}
+
+#[test]
+fn a_terminal_that_hangs_keeps_no_signal_from_being_heard() {
+    need_root!();
+    let scene = Scene::hijacked();
+    let mut terminal = view(&scene, (200, 60));
+    let _sender = traffic::trickle(&scene.gw(), PEER1);
+    terminal.wait_for("MISROUTED");
+    terminal.hang(true);
+    // Each picture has new counts, and a new size is a whole new picture: no buffer holds so many.
+    for width in [199, 198, 197, 196, 195, 194] {
+        terminal.resize((width, 60));
+        std::thread::sleep(Duration::from_millis(1200));
+    }
+    terminal.hang(false);
+    terminal.resize((80, 24));
+    let text = terminal.wait_for("q quit");
+    assert!(text.contains("MISROUTED"), "{text}");
+    terminal.hang(true);
+    std::thread::sleep(Duration::from_millis(1200));
+    terminal.signal(Signal::SIGTERM);
+    assert_eq!(terminal.end().code(), Some(1));
+    terminal.hang(false);
+    wait::until("a sane terminal", || terminal.is_sane().is_ok().then_some(()));
+}
+
+#[test]
 fn a_thousand_flows_are_shown() {
     need_root!();
     let scene = Scene::hijacked();

@@ -58,11 +58,15 @@ impl Session<'_> {
         let ended = self.view(&mut view, signals, keys).await;
         let began = view.began;
         // Given back before anything is printed.
+        let given_back = view.terminal.give_back();
         drop(view);
         ended?;
         let summary = self.summary(began, None)?;
         let outcome = summary.outcome;
-        self.print(&TraceLine::Summary(summary))?;
+        // A terminal that takes no output any more would keep the summary, and this process, waiting.
+        if given_back.is_ok() {
+            self.print(&TraceLine::Summary(summary))?;
+        }
         Ok(outcome)
     }
 

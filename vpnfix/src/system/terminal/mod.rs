@@ -1,7 +1,10 @@
 //! The terminal: what there is to know of it, taking it for the live view and giving it back, its keys.
 
+mod keeper;
+mod output;
+
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Stdout};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +16,9 @@ use nix::sys::signal::Signal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::{Frame, Terminal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use keeper::Keeper;
+use output::Output;
 
 /// Is this process in the group that the terminal's keys (Ctrl-C) reach?
 #[must_use]
@@ -28,10 +34,13 @@ pub fn is_interactive() -> bool {
 }
 
 /// The terminal while the live view has it: raw, on its other screen, without a cursor. Whatever ends the view, a panic
-/// too, gives it back as it was. (Nothing can after SIGKILL: `reset` does then.)
+/// too, gives it back as it was; after SIGKILL its keeper does.
 pub struct Taken {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    terminal: Terminal<CrosstermBackend<BufWriter<Output>>>,
+    keeper: Option<Keeper>,
     has_it: bool,
+    /// Not all of the last picture got there: what is on the screen is not known.
+    is_torn: bool,
 }
 
 impl Taken {
@@ -41,7 +50,9 @@ impl Taken {
     /// It cannot be set.
     pub fn take() -> io::Result<Self> {
         restore_on_panic();
-        let mut taken = Self { terminal: blank()?, has_it: false };
+        // Without it all works but the end by SIGKILL.
+        let keeper = Keeper::start().ok();
+        let mut taken = Self { terminal: blank()?, keeper, has_it: false, is_torn: false };
         taken.again()?;
         Ok(taken)
     }
@@ -53,9 +64,10 @@ impl Taken {
     pub fn again(&mut self) -> io::Result<()> {
         self.has_it = true;
         terminal::enable_raw_mode()?;
-        execute!(io::stdout(), EnterAlternateScreen, cursor::Hide, Clear(ClearType::All))?;
-        // Made anew rather than cleared: clearing asks the terminal where its cursor stands, which not every one answers.
-        self.terminal = blank()?;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.taken();
+        }
+        self.is_torn = true;
         Ok(())
     }
 
@@ -65,7 +77,11 @@ impl Taken {
     /// It cannot be set.
     pub fn give_back(&mut self) -> io::Result<()> {
         self.has_it = false;
-        restore()
+        restore()?;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.given();
+        }
+        Ok(())
     }
 
     /// Stops this process as Ctrl-Z does, with the terminal given back, and goes on when somebody continues it.
@@ -79,12 +95,33 @@ impl Taken {
         self.again()
     }
 
-    /// Draws; what did not change is not sent.
+    /// Draws; what did not change is not sent. A terminal that takes nothing just now gets the next picture instead.
     ///
     /// # Errors
     /// The terminal cannot be written.
     pub fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
-        self.terminal.draw(draw).map(drop)
+        let drawn = self.clear_if_torn().and_then(|()| self.terminal.draw(draw).map(drop));
+        match drawn {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.is_torn = true;
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn clear_if_torn(&mut self) -> io::Result<()> {
+        if !self.is_torn {
+            return Ok(());
+        }
+        // Made anew rather than cleared: clearing asks the terminal where its cursor stands, which not every one answers.
+        // First, because with the one before goes what it still had to write.
+        self.terminal = blank()?;
+        let mut output = Output::open();
+        output.write_all(CANCEL)?;
+        execute!(output, EnterAlternateScreen, cursor::Hide, Clear(ClearType::All))?;
+        self.is_torn = false;
+        Ok(())
     }
 }
 
@@ -92,19 +129,25 @@ impl Drop for Taken {
     fn drop(&mut self) {
         if self.has_it {
             // It is the end, and there is nobody to tell.
-            let _ = restore();
+            let _ = self.give_back();
         }
     }
 }
 
+/// Ends a control sequence that was cut short (ECMA-48, CAN).
+const CANCEL: &[u8] = b"\x18";
+
 /// A terminal of which nothing is known to be on the screen.
-fn blank() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
-    Terminal::new(CrosstermBackend::new(io::stdout()))
+fn blank() -> io::Result<Terminal<CrosstermBackend<BufWriter<Output>>>> {
+    Terminal::new(CrosstermBackend::new(BufWriter::new(Output::open())))
 }
 
+/// The settings come back even where the terminal takes no output.
 fn restore() -> io::Result<()> {
-    execute!(io::stdout(), LeaveAlternateScreen, cursor::Show)?;
-    terminal::disable_raw_mode()
+    let mut output = Output::open();
+    let shown = output.write_all(CANCEL).and_then(|()| execute!(output, LeaveAlternateScreen, cursor::Show));
+    terminal::disable_raw_mode()?;
+    shown
 }
 
 /// The terminal is given back before a panic is told, so that the message can be read.
