@@ -148,6 +148,12 @@ impl Host {
         self.associations = associations();
     }
 
+    /// The device of the VRF that a tunnel is in.
+    #[must_use]
+    pub fn vrf_of(&self, tunnel: &Tunnel) -> Option<String> {
+        tunnel.vrf.map(|index| self.snapshot.device_name(index))
+    }
+
     /// Links, addresses, rules and routes as they are now.
     pub(super) async fn snapshot(access: &Access) -> Result<Snapshot, Failure> {
         let snapshot = access.netlink.snapshot(access.netns.clone()).await;

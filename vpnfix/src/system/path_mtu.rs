@@ -22,12 +22,14 @@ const GRAIN: u32 = 8;
 const ICMP_HEADER: usize = 8;
 
 /// Where to search.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Search {
     /// Whom to ask.
     pub peer: IpAddr,
     /// From which of the host's addresses.
     pub from: IpAddr,
+    /// The device of the VRF that it is asked in.
+    pub vrf: Option<String>,
     /// Largest packet of the device, inside IP header included.
     pub device: u32,
     /// How long an answer is waited for.
@@ -87,6 +89,7 @@ impl Prober {
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
         };
         let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+        socket.bind_device(search.vrf.as_deref().map(str::as_bytes))?;
         socket.bind(&SocketAddr::new(search.from, 0).into())?;
         // Connected, it is told of errors that come back, and of nobody else's packets.
         socket.connect(&SocketAddr::new(search.peer, 0).into())?;
@@ -211,8 +214,14 @@ mod tests {
     #[test]
     fn an_echo_makes_a_packet_of_its_size() {
         let own = IpAddr::from([127, 0, 0, 1]);
-        let search =
-            Search { peer: own, from: own, device: 1500, patience: Duration::from_secs(1), deadline: Instant::now() };
+        let search = Search {
+            peer: own,
+            from: own,
+            vrf: None,
+            device: 1500,
+            patience: Duration::from_secs(1),
+            deadline: Instant::now(),
+        };
         let Ok(prober) = Prober::open(&search) else {
             assert!(!nix::unistd::geteuid().is_root(), "root has raw sockets");
             return;

@@ -1,7 +1,7 @@
 //! vpnfix's own probe: one ICMP echo a second to each target, from one thread of its own (RFC 792, RFC 4443).
 //!
-//! The sockets are not bound to a device, so that each echo is routed like any packet of this host, from the source
-//! address given. Traffic of this thread and with this identifier is vpnfix's own, and is told as such.
+//! The sockets are bound to no device but a VRF's, so that each echo is routed like any packet of this host or VRF, from the
+//! source address given. Traffic of this thread and with this identifier is vpnfix's own, and is told as such.
 
 use std::collections::VecDeque;
 use std::io;
@@ -34,12 +34,14 @@ const ICMPV6_ECHO: u8 = 128;
 const ICMPV6_ECHO_REPLY: u8 = 129;
 
 /// Where to send an echo.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProbeTarget {
     /// Whom to ask.
     pub destination: IpAddr,
     /// From which of the host's addresses; the kernel chooses where there is none.
     pub source: Option<IpAddr>,
+    /// The device of the VRF that it is asked in: a program of a VRF binds its sockets to that.
+    pub vrf: Option<String>,
 }
 
 /// What came of one target so far.
@@ -195,7 +197,7 @@ struct Session {
 
 impl Session {
     fn open(target: &ProbeTarget) -> Result<Self, ProbeError> {
-        let ProbeTarget { destination, source } = *target;
+        let ProbeTarget { destination, source, .. } = *target;
         let mut result =
             ProbeResult { destination, source, sent: 0, answered: 0, last_round_trip: None, last_error: None };
         let socket = match open_socket(target) {
@@ -260,6 +262,7 @@ fn open_socket(target: &ProbeTarget) -> io::Result<Socket> {
     };
     let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
     socket.set_nonblocking(true)?;
+    socket.bind_device(target.vrf.as_deref().map(str::as_bytes))?;
     if let Some(source) = target.source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }

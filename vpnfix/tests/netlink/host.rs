@@ -41,6 +41,7 @@ fn the_probe_gets_answers_and_tells_why_not() {
     let target = |destination, source: Option<&str>| ProbeTarget {
         destination: address(destination),
         source: source.map(address),
+        vrf: None,
     };
     let targets = [
         target("192.0.2.2", Some("192.0.2.1")),
@@ -140,7 +141,7 @@ fn without_privilege() {
     let name = std::env::var(WITHOUT_PRIVILEGE).unwrap();
     let error = namespace::within(&Target::Named(name), || ()).unwrap_err();
     assert!(error.is_privilege(), "{error}");
-    let target = ProbeTarget { destination: IpAddr::from([127, 0, 0, 1]), source: None };
+    let target = ProbeTarget { destination: IpAddr::from([127, 0, 0, 1]), source: None, vrf: None };
     assert!(Probe::start(&[target]).is_err_and(|error| error.is_privilege()));
     let question = Question::plain(IpAddr::from([169, 254, 55, 53]));
     assert!(QueryThread::start().unwrap().ask(vec![question]).is_ok(), "asking needs no privilege");

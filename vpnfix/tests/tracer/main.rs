@@ -322,7 +322,7 @@ fn own_echo_requests_are_counted_and_labelled() {
     }
     let scene = Scene::new();
     let peer: IpAddr = PEER.parse().unwrap();
-    let targets = [ProbeTarget { destination: peer, source: "169.254.55.54".parse().ok() }];
+    let targets = [ProbeTarget { destination: peer, source: "169.254.55.54".parse().ok(), vrf: None }];
     let mut own = scene.inside(false, move || Probe::prepare(&targets).unwrap());
     let probe = Some(bpf::Probe { thread: own.thread_id(), icmp_id: own.icmp_id() });
     let mut tracer = Tracer::attach(&Request { probe, ..scene.request(&[PREFIX]) }).unwrap();

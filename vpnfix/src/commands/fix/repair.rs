@@ -200,7 +200,8 @@ pub(in crate::commands) fn prepare_probe(host: &Host, plan: &Plan) -> Result<Pro
     let targets: Vec<ProbeTarget> = promised
         .filter(|destination| destination.tunnels.iter().any(is_up))
         .filter_map(|destination| {
-            Some(ProbeTarget { destination: destination.peer?, source: destination.inside_source })
+            let vrf = destination.vrf.map(|index| host.snapshot.device_name(index));
+            Some(ProbeTarget { destination: destination.peer?, source: destination.inside_source, vrf })
         })
         .collect();
     Probe::prepare(&targets)

@@ -28,45 +28,39 @@ const TICK: Duration = Duration::from_millis(20);
 const BGP: u16 = 179;
 
 /// A peer inside a tunnel.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Peer {
     tunnel: u32,
     peer: IpAddr,
     local: IpAddr,
     mtu: Option<u32>,
-    in_vrf: bool,
+    vrf: Option<String>,
 }
 
 /// Probes every known peer, for as long as a sample takes and somewhat more.
 pub(super) async fn probe(host: &Host, args: &VerifyArgs) -> Vec<Reach> {
-    let all: Vec<Peer> = host.tunnels.iter().flat_map(|tunnel| peers(host, tunnel)).collect();
-    let (peers, unasked): (Vec<Peer>, Vec<Peer>) = all.into_iter().partition(|peer| !args.no_probe && !peer.in_vrf);
-    let why =
-        if args.no_probe { "--no-probe was given" } else { "the tunnel is in a VRF, where vpnfix sends no probes" };
-    let mut reach: Vec<Reach> = unasked.iter().map(|peer| not_asked(*peer, why)).collect();
-    if peers.is_empty() {
-        return reach;
+    let peers: Vec<Peer> = host.tunnels.iter().flat_map(|tunnel| peers(host, tunnel)).collect();
+    if args.no_probe || peers.is_empty() {
+        return peers.iter().map(|peer| not_asked(peer, "--no-probe was given")).collect();
     }
     let echoes = echoes(&peers, args.sample).await;
     // Read just before the connections are tried: BGP may have come up meanwhile.
     let sockets = known(sockets::tcp());
     // Each peer on a thread of its own: their times of waiting are not to add up.
-    let found = thread::scope(|scope| {
+    thread::scope(|scope| {
         let started: Vec<_> = peers
             .iter()
             .zip(echoes)
             .map(|(peer, echoes)| {
                 let own = peer_sockets(&sockets, peer.peer);
-                scope.spawn(move || of_peer(*peer, echoes, own))
+                scope.spawn(move || of_peer(peer, echoes, own))
             })
             .collect();
-        started.into_iter().filter_map(|thread| thread.join().ok()).collect::<Vec<_>>()
-    });
-    reach.extend(found);
-    reach
+        started.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    })
 }
 
-fn not_asked(peer: Peer, why: &str) -> Reach {
+fn not_asked(peer: &Peer, why: &str) -> Reach {
     let not = || NotKnown::because(why);
     Reach {
         tunnel: peer.tunnel,
@@ -81,20 +75,14 @@ fn not_asked(peer: Peer, why: &str) -> Reach {
 fn peers<'a>(host: &'a Host, tunnel: &'a Tunnel) -> impl Iterator<Item = Peer> + 'a {
     let mtu = host.snapshot.link(tunnel.ifindex).and_then(|link| link.mtu);
     tunnel.inside.iter().filter_map(move |inside| {
-        Some(Peer {
-            tunnel: tunnel.ifindex,
-            peer: inside.peer?,
-            local: inside.local,
-            mtu,
-            in_vrf: tunnel.vrf.is_some(),
-        })
+        Some(Peer { tunnel: tunnel.ifindex, peer: inside.peer?, local: inside.local, mtu, vrf: host.vrf_of(tunnel) })
     })
 }
 
 /// One echo a second for the time of the sample, from the inside addresses, routed like any packet of this host.
 async fn echoes(peers: &[Peer], sample: Duration) -> Vec<Known<Echoes>> {
-    let targets: Vec<ProbeTarget> =
-        peers.iter().map(|peer| ProbeTarget { destination: peer.peer, source: Some(peer.local) }).collect();
+    let target = |peer: &Peer| ProbeTarget { destination: peer.peer, source: Some(peer.local), vrf: peer.vrf.clone() };
+    let targets: Vec<ProbeTarget> = peers.iter().map(target).collect();
     let probe = match known(Probe::start(&targets)) {
         Ok(probe) => probe,
         Err(why) => return peers.iter().map(|_| Err(why.clone())).collect(),
@@ -126,17 +114,17 @@ fn peer_sockets(sockets: &Known<Vec<TcpSocket>>, peer: IpAddr) -> Known<Vec<TcpS
     Ok(all.iter().filter(is_bgp).map(|socket| socket.state).collect())
 }
 
-fn of_peer(peer: Peer, echoes: Known<Echoes>, sockets: Known<Vec<TcpState>>) -> Reach {
+fn of_peer(peer: &Peer, echoes: Known<Echoes>, sockets: Known<Vec<TcpState>>) -> Reach {
     let path_mtu = path_mtu(peer, &echoes);
     let bgp_port = match sockets {
         Err(why) => Err(why),
         Ok(states) if states.contains(&TcpState::Established) => Ok(Port::InUse),
-        Ok(_) => Ok(bgp::connect(peer.local, peer.peer, CONNECT)),
+        Ok(_) => Ok(bgp::connect(peer.local, peer.vrf.as_deref(), peer.peer, CONNECT)),
     };
     Reach { tunnel: peer.tunnel, peer: peer.peer, local: peer.local, echoes, path_mtu, bgp_port }
 }
 
-fn path_mtu(peer: Peer, echoes: &Known<Echoes>) -> Known<PathMtu> {
+fn path_mtu(peer: &Peer, echoes: &Known<Echoes>) -> Known<PathMtu> {
     let because = NotKnown::because;
     let echoes = echoes.as_ref().map_err(NotKnown::clone)?;
     if echoes.answered == 0 {
@@ -146,6 +134,7 @@ fn path_mtu(peer: Peer, echoes: &Known<Echoes>) -> Known<PathMtu> {
     let [least, most] = PATIENCE;
     let patience = echoes.round_trip.map_or(most, |time| (time * 4).clamp(least, most));
     let deadline = Instant::now() + SEARCH;
-    let search = Search { peer: peer.peer, from: peer.local, device, patience, deadline };
+    let vrf = peer.vrf.clone();
+    let search = Search { peer: peer.peer, from: peer.local, vrf, device, patience, deadline };
     known(path_mtu::search(&search))?.ok_or_else(|| because("packets of known size got no answer"))
 }

@@ -11,11 +11,11 @@ use crate::core::verify::Port;
 /// BGP's port.
 const BGP: u16 = 179;
 
-/// Connects from one of the host's addresses to a peer's BGP port, and closes the connection without a word. Not to be asked
+/// Connects from one of the host's addresses, in a VRF where one is named, to a peer's BGP port, and closes the connection without a word. Not to be asked
 /// of a peer with which BGP is up: to it a second connection stands for a restart (RFC 4724, section 4.2).
 #[must_use]
-pub fn connect(from: IpAddr, peer: IpAddr, patience: Duration) -> Port {
-    match try_connect(from, peer, patience) {
+pub fn connect(from: IpAddr, vrf: Option<&str>, peer: IpAddr, patience: Duration) -> Port {
+    match try_connect(from, vrf, peer, patience) {
         Ok(()) => Port::Open,
         Err(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused => Port::Refused,
@@ -25,8 +25,9 @@ pub fn connect(from: IpAddr, peer: IpAddr, patience: Duration) -> Port {
     }
 }
 
-fn try_connect(from: IpAddr, peer: IpAddr, patience: Duration) -> io::Result<()> {
+fn try_connect(from: IpAddr, vrf: Option<&str>, peer: IpAddr, patience: Duration) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(SocketAddr::new(peer, BGP)), Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind_device(vrf.map(str::as_bytes))?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
     socket.connect_timeout(&SocketAddr::new(peer, BGP).into(), patience)?;
     // A reset instead of the long farewell: nothing of it stays on either side.
@@ -41,7 +42,7 @@ mod tests {
     fn a_port_without_a_listener_refuses() {
         let own = IpAddr::from([127, 0, 0, 1]);
         // Nothing listens on BGP's port of the machines that build.
-        assert_eq!(connect(own, own, Duration::from_secs(5)), Port::Refused);
-        assert!(matches!(connect(IpAddr::from([192, 0, 2, 77]), own, Duration::from_secs(1)), Port::Failed(_)));
+        assert_eq!(connect(own, None, own, Duration::from_secs(5)), Port::Refused);
+        assert!(matches!(connect(IpAddr::from([192, 0, 2, 77]), None, own, Duration::from_secs(1)), Port::Failed(_)));
     }
 }
