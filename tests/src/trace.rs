@@ -47,7 +47,15 @@ impl Trace {
     pub fn start_with(scene: &Scene, further: &[&str]) -> Self {
         let arguments = scene.arguments(&[&["trace", "--format", "json", "--for", "600s"], further].concat());
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut child = Run::start(scene.run_dir(), &words);
+        Self::of(Run::start(scene.run_dir(), &words))
+    }
+
+    /// A trace with `--format json` that was started just now; waits until it is attached.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come to its `start` line.
+    pub fn of(mut child: Child) -> Self {
         let stdout = child.stdout.take().expect("trace has no standard output");
         let stderr = child.stderr.take().expect("trace has no standard error");
         let (sender, lines) = channel();

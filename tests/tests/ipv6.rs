@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use vpnfix_tests::scene::{Scene, WRONG_DEVICE};
-use vpnfix_tests::trace::Trace;
+use vpnfix_tests::trace::{Trace, Traced};
 use vpnfix_tests::{ip, need_root};
 
 const INSIDE: &str = "fd00:77::/126";
@@ -50,6 +50,14 @@ fn pings(scene: &Scene, to: &str) -> bool {
     ping.output().expect("ping cannot be run").status.success()
 }
 
+/// What became of the echo requests to the peer.
+fn story_of_the_ping(traced: &Traced) -> Value {
+    let stories = traced.summary()["stories"].as_array().expect("no stories");
+    let own = |story: &&Value| story["destination"] == PEER && story["protocol"] == 58;
+    let [story] = stories.iter().filter(own).collect::<Vec<_>>().try_into().expect("one story");
+    story.clone()
+}
+
 #[test]
 fn a_hijack_in_ipv6_is_named_seen_repaired_and_undone() {
     need_root!();
@@ -77,11 +85,22 @@ fn a_hijack_in_ipv6_is_named_seen_repaired_and_undone() {
     let wrong = |entry: &Value| entry["device"] == WRONG_DEVICE && entry["right"] == false;
     assert_eq!(traced.count("packets", INSIDE, wrong), 3, "{traced:#?}");
     traced.lost_nothing();
+    let story = story_of_the_ping(&traced);
+    assert_eq!((&story["fate"], &story["sender"]["name"]), (&"misrouted".into(), &"ping".into()), "{story:#}");
+    assert_eq!(story["rule"], "220: from all lookup 220", "{story:#}");
+    assert_eq!((&story["egress"][0]["device"], &story["egress"][0]["packets"]), (&WRONG_DEVICE.into(), &3.into()));
+    assert_eq!(story["answers"], Value::Array(Vec::new()), "{story:#}");
 
     scene.vpnfix(&[&tunnel[..], &["fix"]].concat()).ends(0);
     assert_eq!(device_for(&scene, PEER), "Tun6");
     assert_eq!(device_for(&scene, BEHIND_HOST), "Tun6");
-    assert!(pings(&scene, PEER) && pings(&scene, BEHIND_HOST));
+    let trace = Trace::start_with(&scene, &tunnel);
+    assert!(pings(&scene, PEER));
+    let story = story_of_the_ping(&trace.stop().ends(0));
+    assert_eq!((&story["fate"], &story["drops"]), (&"right".into(), &Value::Array(Vec::new())), "{story:#}");
+    assert_eq!((&story["egress"][0]["device"], &story["egress"][0]["packets"]), (&"Tun6".into(), &3.into()));
+    assert_eq!((&story["answers"][0]["device"], &story["answers"][0]["packets"]), (&"Tun6".into(), &3.into()));
+    assert!(pings(&scene, BEHIND_HOST));
 
     scene.vpnfix(&["undo"]).ends(0);
     assert_eq!(scene.rules(), rules);

@@ -1,6 +1,7 @@
 //! The story of single flows: who sent them, which way they went and why, and what became of them.
 
 use std::fs;
+use std::net::Ipv4Addr;
 
 use serde_json::Value;
 use vpnfix_tests::scene::{INSIDE1, LOCAL1, PEER1, PEER2, REMOTE_HOST, Scene, WRONG_DEVICE};
@@ -230,4 +231,40 @@ fn what_goes_right_is_encrypted_by_the_tunnels_own_association() {
     assert_eq!(encryption["packets"], 2, "{story:#}");
     // Root's ping has a raw socket: of each reply the kernel also says that nobody wanted it.
     assert_eq!((&story["fate"], &story["drops"]), (&"right".into(), &serde_json::json!([])), "{story:#}");
+}
+
+#[test]
+fn what_no_policy_or_association_fits_is_told_as_dropped_by_the_tunnel() {
+    need_root!();
+    let scene = Scene::healthy();
+    need_kind!(scene, "vti local 192.0.2.1 remote 192.0.2.2 key 1");
+    // No policy has this mark: the far end's key is another one.
+    scene.ip(&["link change Tunnel1 type vti local 10.9.0.10 remote 198.18.1.2 key 4711"]);
+    dropped_by_the_tunnel(&scene, PEER1);
+    scene.ip(&["xfrm state deleteall src 10.9.0.10 dst 198.18.2.2"]);
+    dropped_by_the_tunnel(&scene, PEER2);
+}
+
+/// Packets are handed to the tunnel, which drops them: its error counter tells how many.
+#[track_caller]
+fn dropped_by_the_tunnel(scene: &Scene, peer: Ipv4Addr) {
+    let device = if peer == PEER1 { "Tunnel1" } else { "Tunnel2" };
+    let errors = || ip::json(&["-n", &scene.gw(), "-s", "link", "show", device])[0]["stats64"]["tx"]["errors"].clone();
+    let before = errors().as_u64().expect("no counter");
+    let trace = Trace::start(scene);
+    assert!(!traffic::pings(&scene.gw(), peer));
+    let traced = trace.stop().ends(0);
+    let failed = errors().as_u64().expect("no counter") - before;
+    let own = |story: &Value| story["protocol"] == 1 && story["destination"] == peer.to_string();
+    let [story] = stories(&traced, own).try_into().expect("one story");
+    let dropped = drops(&story);
+    assert_eq!(dropped.iter().map(|(_, _, packets, _)| packets).sum::<u64>(), failed, "{story:#}");
+    assert!(failed > 0 && dropped.iter().all(|(_, function, ..)| function.starts_with("vti_")), "{story:#}");
+    assert_eq!(
+        (&story["egress"][0]["device"], &story["egress"][0]["encryption"]["state"]),
+        (&device.into(), &"none".into())
+    );
+    if gives_reasons() {
+        assert_eq!(story["fate"], "dropped", "{story:#}");
+    }
 }

@@ -2,6 +2,7 @@
 //! other: `verify` names each as what fails first.
 
 mod vpn_faults;
+mod vpn_story;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,7 +23,9 @@ fn the_incident_is_repaired_and_each_fault_is_named() {
     let root = need_vpn!();
     let vpn = Vpn::start(&root, Made { ike: Ike::Legacy, bgp: Bgp::Frr, tunnels: Tunnels::Vti });
     broken(&vpn);
+    vpn_story::before(&vpn);
     repaired(&vpn);
+    vpn_story::after(&vpn);
     figures(&vpn);
     vpn_faults::play(&vpn);
     let last = vpn.verify(0, &["--wait", "120s", "--sample", "1s", "-vvv"]);
@@ -122,6 +125,12 @@ fn figures(vpn: &Vpn) {
 fn vtysh(vpn: &Vpn, command: &str) -> Value {
     let said = vpn.command("gw", "vtysh").args(["-d", "bgpd", "-c", command]).output().expect("vtysh");
     serde_json::from_slice(&said.stdout).unwrap_or(Value::Null)
+}
+
+/// Configures bgpd as an operator does.
+fn configure(vpn: &Vpn, host: &str, line: &str) {
+    let system = if host == "gw" { "65000" } else { "64512" };
+    vpn.script(host, &format!("vtysh -d bgpd -c 'configure terminal' -c 'router bgp {system}' -c '{line}'"));
 }
 
 /// The state of a session by vtysh's word.

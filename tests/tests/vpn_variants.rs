@@ -1,13 +1,11 @@
 //! The VPN made of other parts: swanctl and BIRD, with strongSwan renewing its keys, losing a tunnel and being killed
-//! meanwhile; XFRM interfaces, with IPv6 inside as well. Not yet seen to pass in a machine, and so not run by itself
-//! (`--ignored` does).
+//! meanwhile; XFRM interfaces, with IPv6 inside as well.
 
 use serde_json::Value;
 use vpnfix_tests::vpn::{Bgp, Ike, Made, PEER1, PEER2, REMOTE_HOST, Tunnels, Vpn};
 use vpnfix_tests::{ip, need_root, need_vpn, wait};
 
 #[test]
-#[ignore = "not yet seen to pass in a machine"]
 fn swanctl_and_bird_are_judged_as_the_others_are() {
     need_root!();
     let root = need_vpn!();
@@ -80,7 +78,6 @@ fn the_daemon_is_killed(vpn: &Vpn) {
 }
 
 #[test]
-#[ignore = "not yet seen to pass in a machine"]
 fn xfrm_interfaces_are_tied_by_their_ids() {
     need_root!();
     let root = need_vpn!();

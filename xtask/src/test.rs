@@ -24,6 +24,10 @@ pub struct Args {
     /// In virtual machines, play the scenes that hang on the kernel on 6.1 alone; on the others load, attach, trace, fix
     #[arg(long)]
     brief: bool,
+    /// Scenes to play in the machines, by the names of their files; all of them unless told. `systemd` is the machine with
+    /// a system of its own
+    #[arg(long, num_args = 1.., value_name = "NAME", conflicts_with = "brief")]
+    scene: Vec<String>,
     /// In namespaces, compare the routing engine with the kernel in 20,000 random cases instead of a few hundred (minutes)
     #[arg(long)]
     long: bool,
@@ -60,6 +64,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if !args.kernel.is_empty() && !wants(Layer::Vm) {
         bail!("--kernel chooses virtual machines; these tests boot none");
     }
+    if !args.scene.is_empty() && args.layer != Layer::Vm {
+        bail!("--scene chooses what virtual machines play: cargo xtask test vm --scene NAME");
+    }
     if args.long && !wants(Layer::Netns) {
         bail!("--long is for the tests in network namespaces");
     }
@@ -73,7 +80,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         summary.push(("netns".to_owned(), netns(args.long)));
     }
     if wants(Layer::Vm) {
-        match vm::run(&args.kernel, args.brief) {
+        match vm::run(vm::Chosen { kernels: &args.kernel, brief: args.brief, scenes: &args.scene }) {
             Ok(kernels) => summary.extend(kernels),
             Err(error) => summary.push(("vm".to_owned(), Err(error))),
         }

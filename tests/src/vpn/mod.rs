@@ -23,6 +23,7 @@ use std::sync::{Mutex, MutexGuard};
 use serde_json::Value;
 
 use crate::command::Run;
+use crate::trace::{Trace, Traced};
 use crate::{ip, wait};
 use keeper::Keeper;
 pub use secrets::Secrets;
@@ -183,6 +184,23 @@ impl Vpn {
         let mut command = self.command("gw", "/usr/bin/vpnfix");
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("vpnfix could not be started")
+    }
+
+    /// Starts a trace of the gateway, and waits until it is attached.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[track_caller]
+    pub fn trace(&self) -> Trace {
+        Trace::of(self.start_vpnfix(&["trace", "--format", "json", "--for", "600s"]))
+    }
+
+    /// Ends a trace, and keeps what it has said.
+    pub fn end_trace(&self, trace: Trace) -> Traced {
+        let traced = trace.stop();
+        self.said.borrow_mut().push(format!("trace\n{traced:?}"));
+        traced
     }
 
     /// Waits for its end, and keeps what it says.

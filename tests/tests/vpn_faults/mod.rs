@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use vpnfix_tests::vpn::{OUTSIDE, PEER1, Vpn};
 use vpnfix_tests::{traffic, wait};
 
-use super::{bgp_state, vtysh};
+use super::{bgp_state, configure, vtysh};
 
 /// One fault, and the finding.
 struct Fault {
@@ -256,12 +256,6 @@ fn filtered(vpn: &Vpn) {
     );
     vpn.script("gw", "vtysh -d bgpd -c 'clear bgp 169.254.55.53'");
     wait::until("the session's end", || (bgp_state(vpn, PEER1) != "Established").then_some(()));
-}
-
-/// Configures bgpd as an operator does.
-fn configure(vpn: &Vpn, host: &str, line: &str) {
-    let system = if host == "gw" { "65000" } else { "64512" };
-    vpn.script(host, &format!("vtysh -d bgpd -c 'configure terminal' -c 'router bgp {system}' -c '{line}'"));
 }
 
 fn wrong_asn(vpn: &Vpn) {

@@ -122,17 +122,19 @@ pub enum Extent {
     Thorough,
     /// Load, attach, trace, fix: `doctor`, and the lab's play both ways.
     Brief,
+    /// The scenes that were named, and nothing else.
+    Named,
 }
 
 impl Extent {
     /// In a brief run only the lab's play is: the host's own kernel may be one that knows outcomes from the tracepoints alone.
     fn plays_both_ways(self, scene: &str) -> bool {
-        self == Self::All && BOTH_WAYS.contains(&scene)
+        matches!(self, Self::All | Self::Named) && BOTH_WAYS.contains(&scene)
     }
 
     fn has(self, scene: &str) -> bool {
         match self {
-            Self::All => true,
+            Self::All | Self::Named => true,
             Self::Thorough => !ON_ANY_KERNEL.contains(&scene) && !IN_FULL_RUNS.contains(&scene),
             Self::Brief => false,
         }
@@ -147,7 +149,7 @@ const SHARES: usize = 2;
 pub fn all(programs: &Programs, extent: Extent) -> Vec<Vec<Job>> {
     let shares = match extent {
         Extent::All | Extent::Thorough => SHARES,
-        Extent::Brief => 1,
+        Extent::Brief | Extent::Named => 1,
     };
     let mut machines: Vec<Vec<Job>> = (0..shares).map(|_| preparation(programs)).collect();
     for (index, job) in plays(programs, extent).into_iter().enumerate() {
@@ -178,7 +180,12 @@ fn preparation(programs: &Programs) -> Vec<Job> {
 fn plays(programs: &Programs, extent: Extent) -> Vec<Job> {
     let vpnfix = programs.vpnfix.as_str();
     let lab = |name: &str| Job::new(name, 240, [vpnfix, "lab", "run"]);
-    let mut jobs = vec![lab("lab"), lab("lab-without-fexit").with(WITHOUT_FEXIT)];
+    let mut jobs = match extent {
+        Extent::Named => Vec::new(),
+        Extent::All | Extent::Thorough | Extent::Brief => {
+            vec![lab("lab"), lab("lab-without-fexit").with(WITHOUT_FEXIT)]
+        }
+    };
     for scene in programs.scenes.iter().filter(|scene| extent.has(&scene.name)) {
         let job = |name: String| {
             let limit = if scene.name == VPN { VPN_LIMIT } else { SCENE_LIMIT };

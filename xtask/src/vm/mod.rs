@@ -31,26 +31,48 @@ use kernel::Kernel;
 use script::Outcome;
 pub use series::Series;
 
-/// The machine that boots a system of its own.
+/// The machine that boots a system of its own, and how it is named among the scenes.
 const SYSTEM: &str = "vm systemd";
+const SYSTEM_SCENE: &str = "systemd";
 
 /// An emulated machine takes one processor of the host.
 const MACHINES_AT_ONCE: usize = 2;
 
-/// Boots each kernel (all of them if none is named), runs the jobs there, and gives one line for each. A brief run plays
-/// on one kernel all scenes that hang on the kernel, and on the others what loads, attaches, traces and repairs.
+/// What is to be played, and where.
+#[derive(Clone, Copy)]
+pub struct Chosen<'a> {
+    /// Kernels; all of them if none is named.
+    pub kernels: &'a [Series],
+    /// On one kernel all scenes that hang on the kernel, and on the others what loads, attaches, traces and repairs.
+    pub brief: bool,
+    /// Scenes; all of them if none is named.
+    pub scenes: &'a [String],
+}
+
+/// Boots each kernel, runs the jobs there, and gives one line for each.
 ///
 /// # Errors
-/// Fails if the tests cannot be built or the wait is interrupted; what goes wrong with one kernel is that kernel's line.
-pub fn run(chosen: &[Series], brief: bool) -> Result<Vec<(String, Result<String>)>> {
-    let chosen = if chosen.is_empty() { Series::ALL } else { chosen };
-    let programs = executables::build()?;
+/// Fails if the tests cannot be built, a scene is not known, or the wait is interrupted; what goes wrong with one kernel is
+/// that kernel's line.
+pub fn run(chosen: Chosen<'_>) -> Result<Vec<(String, Result<String>)>> {
+    let Chosen { brief, scenes, .. } = chosen;
+    let kernels = if chosen.kernels.is_empty() { Series::ALL } else { chosen.kernels };
+    let mut programs = executables::build()?;
+    let named = |name: &str| scenes.iter().any(|scene| scene == name);
+    let with_system = !brief && (scenes.is_empty() || named(SYSTEM_SCENE));
+    if !scenes.is_empty() {
+        let known = |name: &str| name == SYSTEM_SCENE || programs.scenes.iter().any(|scene| scene.name == name);
+        if let Some(unknown) = scenes.iter().find(|name| !known(name)) {
+            bail!("there is no scene {unknown}: they are the files of tests/tests, and {SYSTEM_SCENE}");
+        }
+        programs.scenes.retain(|scene| named(&scene.name));
+    }
     let (mut shares, mut done) = (Vec::new(), Vec::new());
-    for (series, kernel) in kernel::provide(chosen) {
+    for (series, kernel) in kernel::provide(kernels) {
         match kernel {
             Ok(kernel) => {
-                let mut of_kernel = Share::all(kernel, &programs, extent(series, brief));
-                if series == Series::THOROUGH && !brief {
+                let mut of_kernel = Share::all(kernel, &programs, extent(series, chosen));
+                if series == Series::THOROUGH && with_system {
                     let number = of_kernel.len();
                     let first = of_kernel.first().context("a kernel without jobs")?;
                     match Share::with_system(first, number, &programs) {
@@ -58,12 +80,14 @@ pub fn run(chosen: &[Series], brief: bool) -> Result<Vec<(String, Result<String>
                         Err(error) => done.push((series, number, SYSTEM.to_owned(), Err(error))),
                     }
                 }
+                // The machine was named alone: the others have nothing to play.
+                of_kernel.retain(|share| !programs.scenes.is_empty() || share.name == SYSTEM);
                 shares.extend(of_kernel);
             }
             Err(error) => done.push((series, 0, format!("vm {}", series.name()), Err(error))),
         }
     }
-    if brief && chosen.contains(&Series::THOROUGH) {
+    if brief && kernels.contains(&Series::THOROUGH) {
         // Its three boots take a minute here, and a quarter of an hour in an emulated machine.
         let played = system::play(&programs.vpnfix);
         done.push((Series::THOROUGH, usize::MAX, "systemd on this host's kernel".to_owned(), played));
@@ -152,8 +176,9 @@ fn interruption() -> Result<Arc<AtomicBool>> {
 }
 
 /// In a brief run all scenes are played on one kernel only, and those that hang on no kernel in no machine.
-fn extent(series: Series, brief: bool) -> Extent {
-    match (brief, series) {
+fn extent(series: Series, chosen: Chosen<'_>) -> Extent {
+    match (chosen.brief, series) {
+        _ if !chosen.scenes.is_empty() => Extent::Named,
         (false, _) => Extent::All,
         (true, Series::THOROUGH) => Extent::Thorough,
         (true, _) => Extent::Brief,

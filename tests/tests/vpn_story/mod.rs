@@ -1,0 +1,163 @@
+//! The story of BGP's connection to the first peer, before the repair and after it: its numbers are those of tcpdump, the
+//! kernel's counters, `ss` and `ip -s xfrm state`.
+
+use std::fs;
+
+use serde_json::Value;
+use vpnfix_tests::capture::Capture;
+use vpnfix_tests::vpn::{PEER1, PEER2, Vpn};
+use vpnfix_tests::{traffic, wait};
+
+use super::{bgp_state, configure};
+
+/// The gateway's inside addresses.
+const OWN: [&str; 2] = ["169.254.55.54", "169.254.253.50"];
+
+/// What was told, and what others counted in the same time.
+struct Window {
+    /// Stories of the gateway's packets to the first peer's BGP, or from its own.
+    stories: Vec<Value>,
+    /// Packets to the peer on the device, by tcpdump.
+    captured: u64,
+    /// Segments sent again, by the kernel's counter.
+    sent_again: u64,
+}
+
+/// Traces from before the session's first packet to after its last one. Both daemons keep silent before and after, and the
+/// far one begins no connection, so that all count the same packets.
+fn traced(vpn: &Vpn, device: &str, meanwhile: impl FnOnce(&Vpn)) -> Window {
+    for address in OWN {
+        configure(vpn, "aws", &format!("neighbor {address} passive"));
+    }
+    for peer in [PEER1, PEER2] {
+        configure(vpn, "gw", &format!("neighbor {peer} shutdown"));
+    }
+    wait::until("no connection of BGP's", || sockets(vpn).is_empty().then_some(()));
+    let sent_before = segments_sent_again(vpn);
+    let capture = Capture::start(&vpn.of("gw"), device, &format!("tcp port 179 and dst host {PEER1}"));
+    let trace = vpn.trace();
+    configure(vpn, "gw", &format!("no neighbor {PEER1} shutdown"));
+    meanwhile(vpn);
+    configure(vpn, "gw", &format!("neighbor {PEER1} shutdown"));
+    wait::until("the connection's end", || sockets(vpn).is_empty().then_some(()));
+    let traced = vpn.end_trace(trace);
+    let window = Window {
+        captured: capture.count(),
+        sent_again: segments_sent_again(vpn) - sent_before,
+        stories: traced.summary()["stories"].as_array().expect("no stories").clone(),
+    };
+    for peer in [PEER1, PEER2] {
+        configure(vpn, "gw", &format!("no neighbor {peer} shutdown"));
+    }
+    for address in OWN {
+        configure(vpn, "aws", &format!("no neighbor {address} passive"));
+    }
+    let own = |story: &Value| {
+        let of_bgp = story["destination_port"] == 179 || story["source_port"] == 179;
+        story["destination"] == PEER1 && of_bgp && story["protocol"] == 6
+    };
+    Window { stories: window.stories.into_iter().filter(own).collect(), ..window }
+}
+
+/// Rule 220 sends BGP's requests out in the clear, again and again.
+pub fn before(vpn: &Vpn) {
+    let mut by_ss = None;
+    let window = traced(vpn, "ens5", |vpn| {
+        // The second repetition comes three seconds after the request, and the daemon gives up after five.
+        by_ss = Some(wait::until("repeated requests", || sockets(vpn).into_iter().find(|(_, again)| *again >= 2)));
+    });
+    assert!(!window.stories.is_empty(), "no story");
+    for story in &window.stories {
+        assert_eq!((&story["sender"]["name"], &story["fate"]), (&"bgpd".into(), &"misrouted".into()), "{story:#}");
+        assert_eq!(story["rule"], "220: from all lookup 220", "{story:#}");
+        assert_eq!(story["tunnels"], serde_json::json!(["Tunnel1"]), "{story:#}");
+        let decided = story["walk"].as_array().expect("no walk").iter().find(|step| step["decided"] == true);
+        assert_eq!(decided.expect("nothing decided")["route"]["table"], 220, "{story:#}");
+        let [egress] = story["egress"].as_array().expect("no egress").as_slice() else { panic!("{story:#}") };
+        assert_eq!((&egress["device"], &egress["standing"]), (&"ens5".into(), &"wrong".into()), "{story:#}");
+        assert_eq!(story["answers"], serde_json::json!([]), "{story:#}");
+        assert_eq!(story["tcp"][0]["new"], "syn_sent", "{story:#}");
+        // A request, and its repetitions.
+        assert_eq!(number(&egress["packets"]), number(&story["retransmissions"]) + 1, "{story:#}");
+    }
+    let (port, again) = by_ss.expect("ss was asked");
+    let told = window.stories.iter().find(|story| story["source_port"] == port).expect("the connection that ss told");
+    assert_eq!(number(&told["retransmissions"]), again, "{told:#}");
+    assert_eq!(packets(&window.stories), window.captured, "tcpdump; {:#?}", window.stories);
+    assert_eq!(sent_again(&window.stories), window.sent_again, "nstat; {:#?}", window.stories);
+}
+
+/// The same connection goes by the tunnel, encrypted by its association, and comes up.
+pub fn after(vpn: &Vpn) {
+    let before = vpn.associations();
+    let window = traced(vpn, "Tunnel1", |vpn| {
+        wait::until("BGP by vtysh's word", || (bgp_state(vpn, PEER1) == "Established").then_some(()));
+    });
+    let after = vpn.associations();
+    let established = |story: &&Value| {
+        let states = story["tcp"].as_array().expect("no states");
+        states.iter().any(|state| state["new"] == "established") && story["destination_port"] == 179
+    };
+    let story = window.stories.iter().find(established).unwrap_or_else(|| panic!("no session: {:#?}", window.stories));
+    assert_eq!((&story["fate"], &story["sender"]["name"]), (&"right".into(), &"bgpd".into()), "{story:#}");
+    let [egress] = story["egress"].as_array().expect("no egress").as_slice() else { panic!("{story:#}") };
+    assert_eq!((&egress["device"], &egress["standing"]), (&"Tunnel1".into(), &"right".into()), "{story:#}");
+    assert!(number(&story["answers"][0]["packets"]) > 0 && story["answers"][0]["device"] == "Tunnel1", "{story:#}");
+    let encryption = &egress["encryption"];
+    let of =
+        |all: &[(u32, u64, u64)]| all.iter().find(|(spi, ..)| encryption["spi"] == *spi).map(|(.., packets)| *packets);
+    let encrypted = of(&after).expect("ip knows no such SA") - of(&before).unwrap_or(0);
+    assert_eq!(number(&encryption["packets"]), encrypted, "ip -s xfrm state; {story:#}");
+    assert_eq!((packets(&window.stories), window.captured), (encrypted, encrypted), "tcpdump; {:#?}", window.stories);
+    assert_eq!(sent_again(&window.stories), window.sent_again, "nstat; {:#?}", window.stories);
+    for peer in [PEER1, PEER2] {
+        wait::until("both sessions", || (bgp_state(vpn, peer) == "Established").then_some(()));
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+fn packets(stories: &[Value]) -> u64 {
+    let egress = stories.iter().flat_map(|story| story["egress"].as_array().expect("no egress"));
+    egress.map(|egress| number(&egress["packets"])).sum()
+}
+
+fn sent_again(stories: &[Value]) -> u64 {
+    stories.iter().map(|story| number(&story["retransmissions"])).sum()
+}
+
+/// Local ports of the connections to BGP's peers that are open, and how often each has sent something again, by `ss`.
+fn sockets(vpn: &Vpn) -> Vec<(u64, u64)> {
+    let mut ss = vpn.command("gw", "ss");
+    ss.args(["-Htin", "exclude", "listening", "exclude", "time-wait", "exclude", "closed"]);
+    let said = ss.arg("( dport = 179 or sport = 179 )").output();
+    let said = String::from_utf8_lossy(&said.expect("ss").stdout).into_owned();
+    let lines: Vec<&str> = said.lines().collect();
+    let mut found = Vec::new();
+    for line in lines.iter().filter(|line| line.contains(":179")) {
+        let port = line.split_whitespace().find_map(|word| word.rsplit_once(':')?.1.parse().ok());
+        found.push((port.unwrap_or_else(|| panic!("no port: {line}")), 0));
+    }
+    for line in lines.iter().filter(|line| !line.contains(":179")) {
+        let again = line
+            .split("retrans:")
+            .nth(1)
+            .and_then(|rest| rest.split([' ', '\n']).next()?.rsplit('/').next()?.parse().ok());
+        if let (Some(last), Some(again)) = (found.last_mut(), again) {
+            last.1 = again;
+        }
+    }
+    found
+}
+
+/// `TcpRetransSegs`, as nstat names it.
+fn segments_sent_again(vpn: &Vpn) -> u64 {
+    let text =
+        traffic::inside(&vpn.of("gw"), || fs::read_to_string("/proc/thread-self/net/snmp").expect("no counters"));
+    let mut of_tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: ")).map(|line| line.split(' '));
+    let (names, numbers) = (of_tcp.next().expect("no names"), of_tcp.next().expect("no numbers"));
+    let value = names.zip(numbers).find(|(name, _)| *name == "RetransSegs").expect("no such counter").1;
+    value.trim().parse().expect("no number")
+}
