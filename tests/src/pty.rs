@@ -180,6 +180,18 @@ impl Terminal {
         if screen.screen().hide_cursor() { Err("the cursor is hidden".into()) } else { Ok(()) }
     }
 
+    /// Waits until the terminal is sane: what was written last may still be on its way.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become so.
+    #[track_caller]
+    pub fn becomes_sane(&self) {
+        let mut why = String::new();
+        let sane = wait::within(Duration::from_secs(60), || self.is_sane().map_err(|error| why = error).ok());
+        assert!(sane.is_some(), "the terminal is not sane: {why}");
+    }
+
     /// Does the program read each key by itself?
     ///
     /// # Panics

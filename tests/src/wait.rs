@@ -12,13 +12,18 @@ pub const DEADLINE: Duration = Duration::from_secs(400);
 /// # Panics
 ///
 /// If there is none within [`DEADLINE`].
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    within(DEADLINE, ask).unwrap_or_else(|| panic!("{what}: not within {} s", DEADLINE.as_secs()))
+}
+
+/// Asks until the answer is `Some`, but not longer than this.
+pub fn within<T>(time: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + time;
     loop {
-        if let Some(answer) = ask() {
+        let answer = ask();
+        if answer.is_some() || Instant::now() >= deadline {
             return answer;
         }
-        assert!(Instant::now() < deadline, "{what}: not within {} s", DEADLINE.as_secs());
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -43,7 +43,7 @@ fn a_hijacked_flow_is_seen_chosen_and_told() {
     drop(sender);
     terminal.press("q");
     assert_eq!(terminal.end().code(), Some(1));
-    terminal.is_sane().expect("the terminal is not sane");
+    terminal.becomes_sane();
     terminal.wait_for("lost: nothing");
 }
 
@@ -68,7 +68,7 @@ fn keys_filter_sort_and_stand_still() {
     drop(senders);
     terminal.press("\x03");
     assert_eq!(terminal.end().code(), Some(1));
-    terminal.is_sane().expect("the terminal is not sane");
+    terminal.becomes_sane();
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_repair_is_shown_and_done_only_after_a_yes() {
     terminal.wait_for("`vpnfix fix` ended with exit status: 0");
     terminal.press("q");
     terminal.end();
-    terminal.is_sane().expect("the terminal is not sane");
+    terminal.becomes_sane();
 }
 
 #[test]
@@ -123,19 +123,19 @@ fn the_terminal_is_sane_after_a_signal_and_while_stopped() {
     assert!(terminal.is_raw());
     terminal.press("\x1a");
     wait::until("the stop", || terminal.is_stopped().then_some(()));
-    terminal.is_sane().expect("the terminal is not sane while it is stopped");
+    terminal.becomes_sane();
     terminal.signal(Signal::SIGCONT);
     terminal.wait_for("q quit");
     assert!(terminal.is_raw());
     // The same by the shell's own signal.
     terminal.signal(Signal::SIGTSTP);
     wait::until("the stop", || terminal.is_stopped().then_some(()));
-    terminal.is_sane().expect("the terminal is not sane while it is stopped");
+    terminal.becomes_sane();
     terminal.signal(Signal::SIGCONT);
     terminal.wait_for("q quit");
     terminal.signal(Signal::SIGTERM);
     assert_eq!(terminal.end().code(), Some(0));
-    terminal.is_sane().expect("the terminal is not sane");
+    terminal.becomes_sane();
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn the_terminal_is_sane_after_a_kill() {
     assert!(terminal.is_raw() && terminal.is_sane().is_err());
     terminal.signal(Signal::SIGKILL);
     terminal.end();
-    wait::until("a sane terminal", || terminal.is_sane().is_ok().then_some(()));
+    terminal.becomes_sane();
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_terminal_that_hangs_keeps_no_signal_from_being_heard() {
     terminal.signal(Signal::SIGTERM);
     assert_eq!(terminal.end().code(), Some(1));
     terminal.hang(false);
-    wait::until("a sane terminal", || terminal.is_sane().is_ok().then_some(()));
+    terminal.becomes_sane();
 }
 
 #[test]

@@ -7,7 +7,7 @@
 mod encryption;
 mod tell;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use super::observation::{Act, FlowEvent, FlowKey, FlowSeen, LookupKey, LookupOutcome, Tally, Task, TcpSeen, TcpState};
@@ -22,6 +22,8 @@ const STORIES_MAX: usize = 8192;
 const SETTLED_NS: u64 = 400_000_000;
 /// Most TCP states of one story that are kept, the latest.
 const STATES_MAX: usize = 16;
+/// Most TCP states that wait for their connection's first packet.
+const EARLY_MAX: usize = 64;
 
 /// All flows seen.
 #[derive(Debug, Default)]
@@ -31,6 +33,9 @@ pub struct Flows {
     by_destination: HashMap<(u32, IpAddr), Vec<usize>>,
     /// The same with the source port, 0 while it is not known: many flows to one destination are found at once.
     by_port: HashMap<(u32, IpAddr, u16), Vec<usize>>,
+    /// `SYN_SENT` comes before the connection has a port (`tcp_v4_connect`), and so before its story where an earlier one
+    /// to the same peer has had the lookup.
+    early: VecDeque<TcpSeen>,
     untold: u64,
 }
 
@@ -103,17 +108,33 @@ impl Flows {
 
     /// Takes a change of TCP's state, if its flow is known or watched. Listening sockets belong to no flow.
     pub fn state(&mut self, seen: &TcpSeen) {
-        let compatible = |story: &&mut Story| {
-            story.netns == seen.netns && story.flow.protocol == seen.flow.protocol && fits(&story.flow, &seen.flow)
-        };
+        let without_port = seen.flow.source_port == 0;
         // The latest: a port may be used again.
-        let Some(story) = self.stories.iter_mut().rev().find(compatible) else { return };
-        if story.states.len() == STATES_MAX {
-            story.states.remove(0);
+        let its_own = |story: &&mut Story| story.fits(seen) && (!without_port || story.flow.source_port == 0);
+        match self.stories.iter_mut().rev().find(its_own) {
+            Some(story) => story.push_state(seen),
+            None if without_port => {
+                if self.early.len() == EARLY_MAX {
+                    self.early.pop_front();
+                }
+                self.early.push_back(seen.clone());
+            }
+            None => {}
         }
-        story.states.push((seen.time_ns, seen.old, seen.new));
-        story.is_new = true;
-        story.changed_ns = seen.time_ns;
+    }
+
+    /// Gives a story that has a port by now the state that came before it.
+    fn take_early(&mut self, index: usize) {
+        let Some(story) = self.stories.get_mut(index) else { return };
+        if story.flow.source_port == 0 || !story.states.is_empty() {
+            return;
+        }
+        // The latest; those before it were of connections whose packets nobody saw.
+        let latest = self.early.iter().rev().find(|seen| story.fits(seen)).cloned();
+        self.early.retain(|seen| !story.fits(seen));
+        if let Some(seen) = latest {
+            story.push_state(&seen);
+        }
     }
 
     /// Takes the counts so far.
@@ -168,6 +189,7 @@ impl Flows {
             }
             if port_before == 0 && key.flow.source_port != 0 {
                 self.by_port.entry((key.netns, key.flow.destination, key.flow.source_port)).or_default().push(index);
+                self.take_early(index);
             }
             return Some(index);
         }
@@ -188,6 +210,7 @@ impl Flows {
             is_new: false,
             told: Vec::new(),
         });
+        self.take_early(index);
         Some(index)
     }
 
@@ -217,6 +240,20 @@ fn fits(one: &FlowSeen, other: &FlowSeen) -> bool {
 }
 
 impl Story {
+    /// May a state be that of this flow's connection?
+    fn fits(&self, seen: &TcpSeen) -> bool {
+        self.netns == seen.netns && self.flow.protocol == seen.flow.protocol && fits(&self.flow, &seen.flow)
+    }
+
+    fn push_state(&mut self, seen: &TcpSeen) {
+        if self.states.len() == STATES_MAX {
+            self.states.remove(0);
+        }
+        self.states.push((seen.time_ns, seen.old, seen.new));
+        self.is_new = true;
+        self.changed_ns = seen.time_ns;
+    }
+
     fn fill_in(&mut self, flow: &FlowSeen) {
         self.flow.source = self.flow.source.or(flow.source);
         let fill = |known: u16, found: u16| if known == 0 { found } else { known };

@@ -224,6 +224,31 @@ fn states_and_retransmissions_join_their_connection() {
 }
 
 #[test]
+fn a_connection_without_a_lookup_of_its_own_has_its_first_state() {
+    let mut scene = Scene::new();
+    let source = Some("192.168.12.49");
+    let state = |time_ns, port, old, new| {
+        let task = Task { process: 1, thread: 1, comm: "bgpd".into() };
+        TcpSeen { time_ns, netns: NETNS, flow: flow(6, (port, 179), source), old, new, task }
+    };
+    // The lookup of the second connection is no first sight any more, and its port comes after its first state.
+    scene.see(1, key(flow(6, (0, 179), None), lookup(220, ENS5)));
+    for (time_ns, port) in [(2, 40000), (12, 40001)] {
+        scene.flows.state(&state(time_ns, 0, TcpState::Close, TcpState::SynSent));
+        scene.see(time_ns + 1, key(flow(6, (port, 179), source), Act::Packet(ENS5)));
+        scene.flows.state(&state(time_ns + 2, port, TcpState::SynSent, TcpState::Close));
+    }
+    let stories = scene.reports();
+    let states = |port| {
+        let story = stories.iter().find(|story| story.flow.source_port == port).expect("no story");
+        story.tcp.iter().map(|state| state.new).collect::<Vec<_>>()
+    };
+    for port in [40000, 40001] {
+        assert_eq!(states(port), [TcpState::SynSent, TcpState::Close], "{port}");
+    }
+}
+
+#[test]
 fn there_is_an_end_to_what_is_kept() {
     let mut flows = Flows::default();
     for number in 0..STORIES_MAX + 3 {
