@@ -41,5 +41,8 @@ pub mod watch;
 pub mod report;
 pub mod story;
 
+pub mod bundle;
+pub mod redact;
+
 #[cfg(test)]
 pub(crate) mod fixture;

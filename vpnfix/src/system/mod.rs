@@ -19,6 +19,7 @@ pub mod rotating;
 pub mod service;
 pub mod sockets;
 pub mod switches;
+pub mod sysctl;
 pub mod systemd;
 pub mod terminal;
 pub mod vici;

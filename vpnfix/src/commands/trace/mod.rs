@@ -2,13 +2,13 @@
 
 mod command;
 mod screen;
-mod session;
-mod sink;
+pub(super) mod session;
+pub(super) mod sink;
 mod symbols;
 
 use ipnet::IpNet;
 
-use super::assess::{Host, in_namespace};
+use super::assess::{Access, Host, in_namespace};
 use super::attach;
 use super::cli::{Protocol, TraceArgs};
 use super::failure::Failure;
@@ -46,24 +46,38 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
         }
         let sink = Sink::open(settings.output, args)?;
         let host = Host::read(&access, settings, &[]).await?;
-        let (watches, holes) = asked.watched(&host)?;
-        let tracer = attach::attach(&Request {
-            watches: watches.iter().map(|watch| watch.prefix).collect(),
-            holes,
-            query_thread: Some(access.queries.thread_id()),
-            log_level: settings.kernel_log,
-            protocol: args.proto.map(|protocol| match protocol {
-                Protocol::Icmp => ICMP,
-                Protocol::Number(number) => number,
-            }),
-            port: args.port,
-            by_flow: true,
-            ..attach::request(&access.netns, every_namespace)
-        })?;
         let live = asked.is_live(settings);
-        let session = Session::new(settings, asked, access, host, watches, tracer, sink);
+        let session = attached(settings, asked, access, host, sink)?;
         if live { session.show(signals).await } else { session.run(signals).await }
     })
+}
+
+/// Attaches to the kernel for what was asked for.
+///
+/// # Errors
+/// There is nothing to watch, or the kernel cannot be traced.
+pub(super) fn attached<'a>(
+    settings: &'a Settings,
+    asked: Asked<'a>,
+    access: Access,
+    host: Host,
+    sink: Sink,
+) -> Result<Session<'a>, Failure> {
+    let (watches, holes) = asked.watched(&host)?;
+    let tracer = attach::attach(&Request {
+        watches: watches.iter().map(|watch| watch.prefix).collect(),
+        holes,
+        query_thread: Some(access.queries.thread_id()),
+        log_level: settings.kernel_log,
+        protocol: asked.args.proto.map(|protocol| match protocol {
+            Protocol::Icmp => ICMP,
+            Protocol::Number(number) => number,
+        }),
+        port: asked.args.port,
+        by_flow: true,
+        ..attach::request(&access.netns, asked.every_namespace)
+    })?;
+    Ok(Session::new(settings, asked, access, host, watches, tracer, sink))
 }
 
 /// What was asked for.

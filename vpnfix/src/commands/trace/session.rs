@@ -1,5 +1,9 @@
 //! A running trace: events in, lines out.
 
+mod accompanied;
+
+pub use accompanied::{Accompanied, Job, Phases};
+
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
