@@ -17,9 +17,9 @@ use crate::core::plan::{self, Situation};
 use crate::core::sample::Classes;
 use crate::core::tunnel::{self, NoSuchDevice, Tunnel};
 use crate::core::walk::Fib;
+use crate::system::namespace::Target;
 use crate::system::netlink::{Netlink, NetlinkError, QueryThread};
 use crate::system::xfrm::{self, XfrmError};
-use crate::system::namespace::Target;
 use crate::system::{clues, host, namespace};
 
 /// Of a table with more routes than this, judging reads only those through tunnels.

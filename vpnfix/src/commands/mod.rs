@@ -114,7 +114,9 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Undo(args) => undo::run(&settings()?, &args),
         Command::Verify(args) => verify::run(&settings()?, &args, cli.global.quiet),
         Command::Capture(args) => capture::run(&settings()?, &args, cli.global.quiet),
-        Command::Report(args) => report::run(&args, cli.global.format, output::is_colored(cli.global.color, &std::io::stdout())),
+        Command::Report(args) => {
+            report::run(&args, cli.global.format, output::is_colored(cli.global.color, &std::io::stdout()))
+        }
         Command::Watch(args) => watch::run(&settings()?, &args, &cli.global),
         Command::Persist(args) => persist::run(&settings()?, &args),
         Command::Unpersist => persist::release(&settings()?),

@@ -101,20 +101,19 @@ fn incident(path: &Path) -> Result<Option<Incident>, Failure> {
         return Ok(None);
     }
     let understood = || Failure::unable(format!("{} is neither a bundle nor an incident", path.display()));
-    let incident: Incident = serde_json::from_slice(&text).map_err(|error| {
-        Failure::of(&format!("understand the incident {}", path.display()), &error)
-    })?;
+    let incident: Incident = serde_json::from_slice(&text)
+        .map_err(|error| Failure::of(&format!("understand the incident {}", path.display()), &error))?;
     if incident.schema == INCIDENT_SCHEMA { Ok(Some(incident)) } else { Err(understood()) }
 }
 
 fn check_text(report: &CheckReport, palette: Palette) -> String {
     let mut out = String::new();
     for fault in &report.faults {
-        let _ = writeln!(out, "  {}", palette.bad(fault.to_string().escape_debug()));
+        let _ = writeln!(out, "  {}", palette.bad(render::incident::clean(&fault.to_string())));
     }
     for missing in &report.missing {
         let told = format!("not in it: {}: {}", missing.file, missing.why);
-        let _ = writeln!(out, "  {}", palette.faint(told.escape_debug()));
+        let _ = writeln!(out, "  {}", palette.faint(render::incident::clean(&told)));
     }
     let _ = match report.outcome {
         Outcome::Ok => {

@@ -5,9 +5,9 @@ use std::io::{self, BufReader, Read as _, Seek as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use super::ASIDE;
 use super::archive;
 use super::error::BundleError;
-use super::ASIDE;
 use crate::core::bundle::contents::Contents;
 use crate::core::bundle::manifest::{Fault, Manifest, SCHEMA, faults};
 use crate::core::bundle::name::MANIFEST;

@@ -63,10 +63,7 @@ fn both_forms_are_read_as_they_were_written() {
         assert_eq!(bundle.files["before/rules.json"], b"[]\n");
         assert_eq!(bundle.manifest.missing[0].why, "no daemon");
         assert_eq!(mode(&path), if name == "bundle" { 0o700 } else { 0o600 });
-        assert!(matches!(
-            Draft::begin(&path, bundle.manifest.clone()),
-            Err(BundleError::Exists(_))
-        ));
+        assert!(matches!(Draft::begin(&path, bundle.manifest.clone()), Err(BundleError::Exists(_))));
     }
     assert_eq!(mode(&place.path("bundle/before")), 0o700);
     assert_eq!(mode(&place.path("bundle/before/rules.json")), 0o600);

@@ -182,7 +182,10 @@ impl Capture<'_> {
     fn put_trace(&self, watched: &Accompanied, evidence: &mut Evidence) {
         evidence.put(name::TRACE, watched.lines.text.clone());
         if watched.lines.left_out > 0 {
-            evidence.lacks(name::TRACE, format!("{} lines found no room; the summary has all counts", watched.lines.left_out));
+            evidence.lacks(
+                name::TRACE,
+                format!("{} lines found no room; the summary has all counts", watched.lines.left_out),
+            );
         }
         evidence.document(name::TIMELINE, &watched.timeline);
         if watched.interrupted {
@@ -230,11 +233,9 @@ fn phases_told(job: &Job, phases: Phases) -> String {
     let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
     match job {
         Job::Nothing => format!("tracing for {}", seconds(phases.before)),
-        Job::Fix(_) => format!(
-            "tracing: {} before the repair, and {} after it",
-            seconds(phases.before),
-            seconds(phases.after)
-        ),
+        Job::Fix(_) => {
+            format!("tracing: {} before the repair, and {} after it", seconds(phases.before), seconds(phases.after))
+        }
         Job::Command(..) => "tracing while the command runs".into(),
     }
 }
@@ -312,8 +313,12 @@ impl Earlier {
         }
         let walks = state.explain.unwrap_or_default();
         let of_state = |name: &String| Part::ALL.iter().any(|part| Moment::Before.file(*part) == *name);
-        let mut files: Vec<(String, Vec<u8>)> =
-            bundle.files.iter().filter(|(name, _)| of_state(name)).map(|(name, contents)| (name.clone(), contents.clone())).collect();
+        let mut files: Vec<(String, Vec<u8>)> = bundle
+            .files
+            .iter()
+            .filter(|(name, _)| of_state(name))
+            .map(|(name, contents)| (name.clone(), contents.clone()))
+            .collect();
         if let Some(trace) = bundle.files.get(name::TRACE) {
             files.push((format!("{}/{}", Moment::Before.folder(), name::TRACE), trace.clone()));
         }

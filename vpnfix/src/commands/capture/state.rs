@@ -62,7 +62,10 @@ pub(super) async fn take(access: &Access, settings: &Settings, focus: &[IpAddr])
         (Part::Links, document(Ok(LinkState::all(snapshot)))),
         (Part::Addresses, document(Ok(AddressState::all(snapshot)))),
         (Part::Neighbours, document(neighbours(access, snapshot).await)),
-        (Part::Associations, document(associations.map(|all| all.iter().map(AssociationState::of).collect::<Vec<_>>()))),
+        (
+            Part::Associations,
+            document(associations.map(|all| all.iter().map(AssociationState::of).collect::<Vec<_>>())),
+        ),
         (Part::Policies, document(policies.map(|all| all.iter().map(PolicyState::of).collect::<Vec<_>>()))),
         (Part::Sysctls, document(Ok(sysctl::read(devices)))),
         (Part::XfrmStat, document(known(counters::xfrm()))),

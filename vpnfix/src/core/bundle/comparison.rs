@@ -100,8 +100,7 @@ pub fn compare(before: Option<&State>, after: Option<&State>) -> Vec<Compared> {
     let tables = kinds.into_iter().filter_map(|(title, things)| {
         let (old, new) = (of(before, things), of(after, things));
         let both = before.is_some() && after.is_some();
-        (old.is_some() || new.is_some())
-            .then(|| table(title, old.unwrap_or_default(), new.unwrap_or_default(), both))
+        (old.is_some() || new.is_some()).then(|| table(title, old.unwrap_or_default(), new.unwrap_or_default(), both))
     });
     tables.filter(|table| !table.rows.is_empty()).collect()
 }
@@ -279,13 +278,15 @@ mod tests {
         let before = state(&[(0, "from all lookup local"), (220, "from all lookup 220")], 1);
         let after = state(&[(0, "from all lookup local"), (219, "from all lookup main")], 9);
         let compared = compare(Some(&before), Some(&after));
-        let changes: Vec<(&str, Change)> =
-            compared[0].rows.iter().map(|row| (row.item.as_str(), row.change)).collect();
-        assert_eq!(changes, [
-            ("0: from all lookup local", Change::Same),
-            ("220: from all lookup 220", Change::Removed),
-            ("219: from all lookup main", Change::Added),
-        ]);
+        let changes: Vec<(&str, Change)> = compared[0].rows.iter().map(|row| (row.item.as_str(), row.change)).collect();
+        assert_eq!(
+            changes,
+            [
+                ("0: from all lookup local", Change::Same),
+                ("220: from all lookup 220", Change::Removed),
+                ("219: from all lookup main", Change::Added),
+            ]
+        );
         assert_eq!(compared[1].rows[0].change, Change::Counted);
         let alone = compare(Some(&before), None);
         assert!(alone[0].rows.iter().all(|row| row.change == Change::Alone && row.after.is_none()));

@@ -63,7 +63,8 @@ pub struct Missing {
 }
 
 /// Where the times of a bundle come from.
-pub const CLOCK: &str = "the kernel's CLOCK_MONOTONIC, told as UTC by the distance to the wall clock when the capture began";
+pub const CLOCK: &str =
+    "the kernel's CLOCK_MONOTONIC, told as UTC by the distance to the wall clock when the capture began";
 
 impl FileFacts {
     /// Those of these bytes.

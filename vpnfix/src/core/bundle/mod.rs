@@ -66,7 +66,9 @@ mod tests {
             assert!(is_plain(good), "{good}");
         }
         let long = "a".repeat(100);
-        for bad in ["", "/etc/passwd", "../x", "a/../b", "a/b/c", ".hidden", "a/.b", "a//b", "a\\b", "a b", "a\n", &long] {
+        for bad in
+            ["", "/etc/passwd", "../x", "a/../b", "a/b/c", ".hidden", "a/.b", "a//b", "a\\b", "a b", "a\n", &long]
+        {
             assert!(!is_plain(bad), "{bad}");
         }
     }

@@ -190,11 +190,8 @@ impl Routes {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let told = |route: &&Route| route.table != crate::core::model::TABLE_LOCAL;
-        let state = |route: &Route| RouteState {
-            family: route.family,
-            table: route.table,
-            text: route_words(route, snapshot),
-        };
+        let state =
+            |route: &Route| RouteState { family: route.family, table: route.table, text: route_words(route, snapshot) };
         Self {
             count: snapshot.routes.iter().filter(told).count(),
             routes: snapshot.routes.iter().filter(told).take(MOST_ROUTES).map(state).collect(),
@@ -352,9 +349,7 @@ impl AssociationState {
             bytes: usage.bytes,
             packets: usage.packets,
             added: usage.added,
-            refused: u64::from(usage.outside_window)
-                + u64::from(usage.replayed)
-                + u64::from(usage.failed_integrity),
+            refused: u64::from(usage.outside_window) + u64::from(usage.replayed) + u64::from(usage.failed_integrity),
         }
     }
 }

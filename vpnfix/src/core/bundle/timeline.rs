@@ -214,12 +214,8 @@ fn together(samples: &[Sample]) -> Option<Sample> {
         sum.packets = sum.packets.saturating_add(egress.packets);
         sum.bytes = sum.bytes.saturating_add(egress.bytes);
     }
-    let egress = sums.into_iter().map(|((device, side), sum)| Egress {
-        device,
-        side,
-        packets: sum.packets,
-        bytes: sum.bytes,
-    });
+    let egress =
+        sums.into_iter().map(|((device, side), sum)| Egress { device, side, packets: sum.packets, bytes: sum.bytes });
     Some(Sample { at_ms, egress: egress.collect() })
 }
 
@@ -264,7 +260,8 @@ mod tests {
 
     fn counts(wrong: u64, right: u64) -> BTreeMap<(String, Side), SoFar> {
         let so_far = |packets| SoFar { packets, bytes: packets * 10 };
-        [(("eth0".to_string(), Side::Misrouted), so_far(wrong)), (("vti1".to_string(), Side::Right), so_far(right))].into()
+        [(("eth0".to_string(), Side::Misrouted), so_far(wrong)), (("vti1".to_string(), Side::Right), so_far(right))]
+            .into()
     }
 
     #[test]

@@ -120,7 +120,11 @@ impl Addresses {
         };
         let hidden = IpNet::new(hidden, prefix.prefix_len()).ok()?;
         // A network stays one, and an address with a length keeps its last bits.
-        Some(if prefix == prefix.trunc() && prefix.prefix_len() < prefix.max_prefix_len() { hidden.trunc() } else { hidden })
+        Some(if prefix == prefix.trunc() && prefix.prefix_len() < prefix.max_prefix_len() {
+            hidden.trunc()
+        } else {
+            hidden
+        })
     }
 
     /// Secret bits of a network.

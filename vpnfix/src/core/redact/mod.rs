@@ -5,9 +5,9 @@
 //! addresses stay, for they say nothing, and a tunnel's inside addresses are what it is all about.
 
 mod address;
-mod words;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -48,7 +48,10 @@ fn names_and_accounts_go() {
     for gone in ["gw7", "acme", "admin", "0123456789abcdef0", "12:34:56", "ip-10"] {
         assert!(!text.contains(gone), "{gone} in {text}");
     }
-    assert_eq!(out["stays"], "strongswan.conf net.ipv4.ip_forward vpnfix.trace/1 charon.install_routes 220 ens5 table.rs i-am");
+    assert_eq!(
+        out["stays"],
+        "strongswan.conf net.ipv4.ip_forward vpnfix.trace/1 charon.install_routes 220 ens5 table.rs i-am"
+    );
     assert_eq!(out["number"], 123_456_789_012_u64);
     assert!(redactor.mapping().contains_key("vpn.acme.com"));
 }
@@ -66,12 +69,10 @@ fn what_is_no_json_is_left_out() {
 
 /// An address, mostly public, with a length.
 fn prefix() -> impl Strategy<Value = IpNet> {
-    let v4 = (prop::sample::select(vec![3_u8, 52, 54]), 0..4_u8, 0..4_u8, any::<u8>(), 8..=32_u8).prop_map(
-        |(a, b, c, d, length)| IpNet::new(IpAddr::from([a, b, c, d]), length).unwrap(),
-    );
-    let v6 = (0..3_u16, 0..3_u16, any::<u16>(), 32..=128_u8).prop_map(|(a, b, c, length)| {
-        IpNet::new(IpAddr::from([0x2600, a, b, 0, 0, 0, 0, c]), length).unwrap()
-    });
+    let v4 = (prop::sample::select(vec![3_u8, 52, 54]), 0..4_u8, 0..4_u8, any::<u8>(), 8..=32_u8)
+        .prop_map(|(a, b, c, d, length)| IpNet::new(IpAddr::from([a, b, c, d]), length).unwrap());
+    let v6 = (0..3_u16, 0..3_u16, any::<u16>(), 32..=128_u8)
+        .prop_map(|(a, b, c, length)| IpNet::new(IpAddr::from([0x2600, a, b, 0, 0, 0, 0, c]), length).unwrap());
     prop_oneof![3 => v4, 1 => v6]
 }
 

@@ -146,9 +146,8 @@ fn is_resource(word: &str) -> bool {
 
 fn is_domain(word: &str) -> bool {
     let labels: Vec<&str> = word.split('.').collect();
-    let label = |label: &&str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
+    let label =
+        |label: &&str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let Some(last) = labels.last().map(|last| last.to_ascii_lowercase()) else { return false };
     let country = last.len() == 2
         && last.bytes().all(|byte| byte.is_ascii_alphabetic())

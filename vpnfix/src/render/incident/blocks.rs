@@ -3,7 +3,7 @@
 use crate::core::bundle::comparison::{Change, Compared};
 use crate::core::bundle::timeline::{BgpSource, MarkKind, Side, Timeline};
 use crate::core::confirm::RungState;
-use crate::core::report::incident::{Fact, IncidentReport, Told, Tone};
+use crate::core::report::incident::{Fact, IncidentReport, Told, Tone, clock};
 use crate::render::{explain, fix};
 
 /// Shown whole even where nothing differs: the order of the rules is what it is about.
@@ -58,9 +58,9 @@ pub(super) fn subject(report: &IncidentReport) -> String {
     let host = if report.host.hostname.is_empty() { "a host".into() } else { report.host.hostname.clone() };
     let kernel = if report.host.kernel.is_empty() { String::new() } else { format!(", Linux {}", report.host.kernel) };
     let netns = report.netns.name.as_ref().map_or_else(String::new, |name| format!(", network namespace {name}"));
-    let until = report.ended.as_ref().map_or_else(String::new, |ended| format!(" to {ended}"));
+    let until = report.ended.as_ref().map_or_else(String::new, |ended| format!(" to {}", clock(ended)));
     let redacted = if report.redacted { "; public addresses and names are stand-ins" } else { "" };
-    format!("{host}{kernel}{netns}; {}{until}{redacted}", report.began)
+    format!("{host}{kernel}{netns}; {}{until}{redacted}", clock(&report.began))
 }
 
 /// All blocks behind the headline.
@@ -117,8 +117,9 @@ pub(super) fn told(told: &Told) -> (String, Option<&str>) {
 }
 
 fn missing(report: &IncidentReport) -> Grid {
-    let row = |missing: &crate::core::bundle::manifest::Missing| {
-        GridRow { tone: Tone::Doubtful, ..GridRow::plain(vec![missing.file.clone(), missing.why.clone()]) }
+    let row = |missing: &crate::core::bundle::manifest::Missing| GridRow {
+        tone: Tone::Doubtful,
+        ..GridRow::plain(vec![missing.file.clone(), missing.why.clone()])
     };
     let rows = report.missing.iter().map(row).collect();
     Grid { title: String::new(), head: vec!["File", "Why"], rows, rest: None }

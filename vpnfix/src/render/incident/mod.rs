@@ -5,9 +5,9 @@ mod blocks;
 mod html;
 mod markdown;
 mod plot;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use html::html;
 pub use markdown::markdown;
@@ -17,7 +17,8 @@ use crate::core::bundle::comparison::Change;
 
 /// A text that does nothing but stand there: what moves the cursor, colours a terminal or turns the direction of writing
 /// is replaced. Reports hold names that others chose.
-fn clean(text: &str) -> String {
+#[must_use]
+pub fn clean(text: &str) -> String {
     let harmless = |letter: char| match letter {
         '\n' => '\n',
         letter if letter.is_control() => '\u{fffd}',

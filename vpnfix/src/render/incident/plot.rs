@@ -146,7 +146,8 @@ pub(super) fn series(timeline: &Timeline) -> Vec<Series> {
 
 /// The plot; nothing for a timeline that cannot be one.
 pub(super) fn svg(timeline: &Timeline, size: Size) -> Option<String> {
-    let too_much = timeline.samples.iter().flat_map(|sample| &sample.egress).any(|egress| egress.packets > MOST_PACKETS);
+    let too_much =
+        timeline.samples.iter().flat_map(|sample| &sample.egress).any(|egress| egress.packets > MOST_PACKETS);
     if timeline.samples.len() > MOST_SAMPLES || timeline.length_ms > LONGEST_MS || too_much {
         return None;
     }
@@ -228,11 +229,11 @@ fn draw(
         .y_label_formatter(&|rate| short(*rate))
         .draw()?;
     for one in &all {
-        let steps = one.steps.iter().flat_map(|step| [(as_seconds(step.0), rate(*step)), (as_seconds(step.1), rate(*step))]);
+        let steps =
+            one.steps.iter().flat_map(|step| [(as_seconds(step.0), rate(*step)), (as_seconds(step.1), rate(*step))]);
         let points: Vec<(f64, f64)> = steps.collect();
         let ends = [points.first(), points.last()].map(|point| point.map(|point| (point.0, 0.0)));
-        let area: Vec<(f64, f64)> =
-            ends[0].into_iter().chain(points.iter().copied()).chain(ends[1]).collect();
+        let area: Vec<(f64, f64)> = ends[0].into_iter().chain(points.iter().copied()).chain(ends[1]).collect();
         let color = one.color.drawn();
         chart.draw_series(std::iter::once(Polygon::new(area, color.mix(0.15).filled())))?;
         chart.draw_series(std::iter::once(PathElement::new(points, color.stroke_width(2))))?;

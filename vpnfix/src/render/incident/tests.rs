@@ -35,7 +35,11 @@ fn points(svg: &str, variable: &str) -> Vec<(f64, f64)> {
     let line = svg.split("<polyline").find(|element| element.contains(&style)).expect("no such line");
     let points = line.split("points=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("no points");
     let number = |text: &str| text.parse().expect("a number");
-    points.split_whitespace().map(|point| point.split_once(',').expect("a point")).map(|(x, y)| (number(x), number(y))).collect()
+    points
+        .split_whitespace()
+        .map(|point| point.split_once(',').expect("a point"))
+        .map(|(x, y)| (number(x), number(y)))
+        .collect()
 }
 
 #[test]
@@ -49,7 +53,9 @@ fn the_plot_says_what_the_timeline_says() {
         let zero = wrong_heights[3];
         let per_packet = (zero - right_heights[2]) / 20.0;
         assert!(per_packet > 0.0);
-        for (drawn, packets) in wrong_heights.iter().zip([10.0, 5.0, 0.0, 0.0]).chain(right_heights.iter().zip([0.0, 0.0, 20.0, 0.0])) {
+        for (drawn, packets) in
+            wrong_heights.iter().zip([10.0, 5.0, 0.0, 0.0]).chain(right_heights.iter().zip([0.0, 0.0, 20.0, 0.0]))
+        {
             assert!((zero - drawn - packets * per_packet).abs() <= 1.0, "{packets}: {drawn} of {zero}");
         }
         let width = wrong[7].0 - wrong[0].0;
@@ -62,7 +68,10 @@ fn the_plot_says_what_the_timeline_says() {
             let value = band.split(&format!(" {name}=\"")).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
             value.parse::<f64>().unwrap()
         };
-        assert!((attribute("x") - wrong[0].0).abs() <= 1.0 && (attribute("width") - width * 2.5 / 4.0).abs() <= 2.0, "{band}");
+        assert!(
+            (attribute("x") - wrong[0].0).abs() <= 1.0 && (attribute("width") - width * 2.5 / 4.0).abs() <= 2.0,
+            "{band}"
+        );
         assert!(!svg.contains("#D1"), "a fixed colour is left: {svg}");
     }
 }

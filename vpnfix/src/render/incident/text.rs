@@ -98,32 +98,31 @@ fn table(out: &mut String, grid: &Grid, palette: Palette) {
     }
 }
 
-/// One line for each side: how busy each part of the time was.
+/// One line for each side: how many packets a second left in each part of the time.
 fn plot(out: &mut String, timeline: &Timeline, palette: Palette) {
-    const LEVELS: [char; 5] = ['.', ':', '+', '*', '#'];
-    let mut columns = [[0_u64; PLOT]; 2];
     let length = timeline.length_ms.max(1);
-    for sample in &timeline.samples {
-        let at = sample.at_ms.min(length).saturating_sub(1);
-        let column = usize::try_from(u128::from(at) * PLOT as u128 / u128::from(length)).unwrap_or(0);
-        for egress in &sample.egress {
-            let line = usize::from(egress.side == Side::Right);
-            if let Some(count) = columns.get_mut(line).and_then(|line| line.get_mut(column)) {
-                *count = count.saturating_add(egress.packets);
-            }
-        }
-    }
-    let most = columns.iter().flatten().copied().max().unwrap_or(0).max(1);
-    for (name, line, tone) in [("misrouted", 0, Tone::Bad), ("right", 1, Tone::Good)] {
-        let level = |count: &u64| match count {
-            0 => ' ',
-            count => {
-                let level = (u128::from(*count) * (LEVELS.len() as u128 - 1)).div_ceil(u128::from(most));
-                LEVELS.get(usize::try_from(level).unwrap_or(0)).copied().unwrap_or('#')
-            }
-        };
-        let drawn: String = columns.get(line).into_iter().flatten().map(level).collect();
+    let begins = std::iter::once(0).chain(timeline.samples.iter().map(|sample| sample.at_ms));
+    let steps: Vec<_> = begins.zip(&timeline.samples).collect();
+    let rate = |column: usize, side: Side| {
+        let at = u64::try_from(u128::from(length) * (2 * column as u128 + 1) / (2 * PLOT as u128)).unwrap_or(0);
+        let (begin, sample) = steps.iter().find(|(_, sample)| sample.at_ms > at)?;
+        let packets =
+            sample.egress.iter().filter(|egress| egress.side == side).map(|egress| u128::from(egress.packets));
+        Some(packets.sum::<u128>() * 1000 / u128::from(sample.at_ms.saturating_sub(*begin).max(1)))
+    };
+    let rates = |side| (0..PLOT).map(|column| rate(column, side).unwrap_or(0)).collect::<Vec<u128>>();
+    let lines = [("misrouted", rates(Side::Misrouted), Tone::Bad), ("right", rates(Side::Right), Tone::Good)];
+    let most = lines.iter().flat_map(|(_, rates, _)| rates).copied().max().unwrap_or(0).max(1);
+    for (name, rates, tone) in lines {
+        let drawn: String = rates.iter().map(|rate| level(*rate, most)).collect();
         let _ = writeln!(out, "  {name:>9} |{}|", toned(&drawn, tone, palette));
     }
     let _ = writeln!(out, "            0{:>width$}", super::blocks::seconds(timeline.length_ms), width = PLOT);
+}
+
+/// A sign for a part of the most.
+fn level(rate: u128, most: u128) -> char {
+    const LEVELS: [char; 6] = [' ', '.', ':', '+', '*', '#'];
+    let level = (rate * (LEVELS.len() as u128 - 1)).div_ceil(most);
+    usize::try_from(level).ok().and_then(|level| LEVELS.get(level)).copied().unwrap_or('#')
 }

@@ -22,7 +22,8 @@ use self::attribute::family_number;
 use self::channel::{Channel, Decoded, Failure, Request};
 use self::rule::NotExact;
 use crate::core::model::{
-    Address, Family, Link, LinkKind, NeighbourEntry, Netns, PartialTable, Route, Rule, Snapshot, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
+    Address, Family, Link, LinkKind, NeighbourEntry, Netns, PartialTable, Route, Rule, Snapshot, TABLE_DEFAULT,
+    TABLE_LOCAL, TABLE_MAIN,
 };
 use crate::system::host;
 

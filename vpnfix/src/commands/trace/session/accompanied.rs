@@ -265,7 +265,12 @@ impl Session<'_> {
         Ok(Accompanied { summary, timeline: recorder.end(now), lines, fix, interrupted })
     }
 
-    async fn keep_up(&mut self, signals: &mut Signals, progress: &mut Progress, after: Duration) -> Result<(), Failure> {
+    async fn keep_up(
+        &mut self,
+        signals: &mut Signals,
+        progress: &mut Progress,
+        after: Duration,
+    ) -> Result<(), Failure> {
         let (mut look_around, mut stories) = (ticking(LOOK_AROUND), ticking(STORIES));
         let (mut samples, mut asking) = (ticking(SAMPLE), ticking(ASKING));
         let mut seen = Vec::new();

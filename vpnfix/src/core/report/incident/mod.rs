@@ -22,6 +22,8 @@ use crate::core::model::{HostFacts, Netns};
 use crate::core::report::trace::Summary;
 use page::Known;
 
+pub use page::clock;
+
 /// Name of the schema.
 pub const SCHEMA: &str = "vpnfix.report/1";
 

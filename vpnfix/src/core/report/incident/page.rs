@@ -119,7 +119,8 @@ fn since(known: &Known<'_>) -> Vec<Told> {
     if known.findings.is_empty() {
         return vec![Told::new(Tone::Plain, "Nothing was wrong.")];
     }
-    let mut lines = vec![Told::new(Tone::Plain, format!("It was so when vpnfix first looked, at {}.", clock(known.began)))];
+    let mut lines =
+        vec![Told::new(Tone::Plain, format!("It was so when vpnfix first looked, at {}.", clock(known.began)))];
     if let Some(trace) = known.trace {
         let wrong = |standing| standing == Standing::Wrong;
         let packets = trace.packets.iter().filter(|count| wrong(count.standing)).map(|count| count.first.as_str());
@@ -254,7 +255,10 @@ fn proof(known: &Known<'_>) -> Vec<Told> {
         let right = after.destinations.iter().filter(|destination| destination.right).count();
         let all = after.destinations.len();
         let tone = if known.is_right_now() { Tone::Good } else { Tone::Bad };
-        lines.push(Told::new(tone, format!("The kernel was asked again at the end: {right} of {all} destinations go right.")));
+        lines.push(Told::new(
+            tone,
+            format!("The kernel was asked again at the end: {right} of {all} destinations go right."),
+        ));
     }
     if let Some(fix) = known.fix.filter(|fix| fix.rollback.is_none()) {
         lines.extend(fix.confirmations.iter().map(rungs));
@@ -295,7 +299,8 @@ fn since_change(timeline: &Timeline) -> Option<Told> {
         (0, 0) => Tone::Doubtful,
         (1.., 0) => Tone::Good,
     };
-    let text = format!("Once the change had settled, {right} packets were seen to leave by the tunnels, {wrong} elsewhere.");
+    let text =
+        format!("Once the change had settled, {right} packets were seen to leave by the tunnels, {wrong} elsewhere.");
     Some(Told::new(tone, text))
 }
 
@@ -339,7 +344,8 @@ fn sentence(text: &str) -> String {
 }
 
 /// A time of RFC 3339 as people read it: `2026-11-27 23:05:26.123 UTC`.
-pub(super) fn clock(time: &str) -> String {
+#[must_use]
+pub fn clock(time: &str) -> String {
     let Some((date, rest)) = time.trim_end_matches('Z').split_once('T') else { return time.into() };
     let short = rest.split_once('.').map_or(rest.to_string(), |(whole, fraction)| {
         format!("{whole}.{}", fraction.chars().take(3).collect::<String>())
