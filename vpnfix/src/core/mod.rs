@@ -41,5 +41,9 @@ pub mod watch;
 pub mod report;
 pub mod story;
 
+pub mod packets;
+pub mod recording;
+pub mod telling;
+
 #[cfg(test)]
 pub(crate) mod fixture;

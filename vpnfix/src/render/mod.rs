@@ -7,6 +7,7 @@ pub mod explain;
 pub mod fix;
 pub mod live;
 pub mod metrics;
+pub mod pcapng;
 pub mod persist;
 pub mod story;
 pub mod trace;

@@ -1,6 +1,8 @@
 //! `vpnfix trace`.
 
 mod command;
+mod intake;
+mod record;
 mod screen;
 mod session;
 mod sink;
@@ -24,6 +26,8 @@ use crate::system::bpf::Request;
 use crate::system::namespace::Target;
 use crate::system::ready_file::ReadyFile;
 use crate::system::terminal;
+use intake::Intake;
+use record::Files;
 use session::Session;
 use sink::Sink;
 
@@ -45,6 +49,7 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
             ReadyFile::clear(path).map_err(|error| Failure::of(&format!("remove {}", path.display()), &error))?;
         }
         let sink = Sink::open(settings.output, args)?;
+        let files = Files::create(args)?;
         let host = Host::read(&access, settings, &[]).await?;
         let (watches, holes) = asked.watched(&host)?;
         let tracer = attach::attach(&Request {
@@ -58,10 +63,12 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
             }),
             port: args.port,
             by_flow: true,
+            headers: files.want_packets(),
             ..attach::request(&access.netns, every_namespace)
         })?;
         let live = asked.is_live(settings);
-        let session = Session::new(settings, asked, access, host, watches, tracer, sink);
+        let intake = Intake::new(settings, asked, access, host, watches, tracer, files)?;
+        let session = Session::new(intake, sink);
         if live { session.show(signals).await } else { session.run(signals).await }
     })
 }
