@@ -92,9 +92,10 @@ fn text_is_the_same_and_so_is_the_command() {
     let path = file(&scene, "recording");
     let peer = PEER1.to_string();
     let ping = ["--", "ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "1", &peer];
-    let words = ["trace", "--record", word(&path), "--out", word(&file(&scene, "lines"))];
+    let out = file(&scene, "lines");
+    let words = ["trace", "--record", word(&path), "--out", word(&out)];
     scene.vpnfix(&[words.as_slice(), &ping].concat()).ends(1);
-    let traced = fs::read_to_string(file(&scene, "lines")).expect("no lines");
+    let traced = fs::read_to_string(&out).expect("no lines");
     let told = replay(&scene, &path, &[]).ends(1);
     assert_eq!(told.stdout, traced);
     assert!(told.stdout.contains("MISROUTED") && told.stdout.contains("ended with status 1"), "{told}");

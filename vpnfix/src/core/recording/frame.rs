@@ -16,8 +16,10 @@ pub(super) const PREAMBLE: usize = MAGIC.len() + 4;
 const HEADER: usize = 16;
 /// Bytes of the header that the checksum covers.
 const CHECKED: usize = 12;
-/// Largest payload, packed or not: what a reader must be ready to hold. Larger lists come in several frames.
-pub(super) const PAYLOAD_MAX: usize = 16 << 20;
+/// Largest payload of the end, packed or not: all counts that the kernel side has room for.
+const END_MAX: usize = 16 << 20;
+/// The same of all others. Larger lists come in several frames: JSON of short elements takes many times its size in memory.
+const PAYLOAD_MAX: usize = 4 << 20;
 /// Most elements of one list: more routes than the whole internet has today.
 pub(super) const ITEMS_MAX: usize = 1_500_000;
 /// Smaller payloads are not worth packing.
@@ -58,6 +60,11 @@ impl Kind {
         (Self::Stories, 8),
         (Self::End, 9),
     ];
+
+    /// Largest payload, packed or not: what a reader must be ready to hold.
+    pub(super) fn payload_max(self) -> usize {
+        if self == Self::End { END_MAX } else { PAYLOAD_MAX }
+    }
 
     fn number(self) -> u8 {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or(0, |(_, number)| *number)
@@ -101,7 +108,7 @@ pub(super) fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
     let packed = (payload.len() >= WORTH_PACKING).then(|| compress_to_vec(payload, CompressionLevel::Fastest));
     let packed = packed.filter(|packed| packed.len() < payload.len());
     let stored = packed.as_deref().unwrap_or(payload);
-    // Callers keep payloads below PAYLOAD_MAX; a reader would refuse a larger one.
+    // Callers keep payloads below the largest; a reader would refuse a larger one.
     let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
     let mut frame = Vec::with_capacity(HEADER + stored.len());
     frame.extend_from_slice(&[kind.number(), u8::from(packed.is_some()), 0, 0]);
@@ -138,15 +145,16 @@ pub(super) fn take(bytes: &[u8], at: u64) -> Result<Frame, RecordingError> {
         bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
     };
     let (stored, whole, expected) = (number(4), number(8), number(12));
-    if stored > PAYLOAD_MAX || whole > PAYLOAD_MAX {
-        return Err(damaged(format!("a frame of {} bytes, where {PAYLOAD_MAX} are the most", stored.max(whole))));
+    let kind = Kind::of(header[0]).ok_or_else(|| damaged(format!("a frame of kind {}", header[0])))?;
+    let most = kind.payload_max();
+    if stored > most || whole > most {
+        return Err(damaged(format!("a frame of {} bytes, where {most} are the most", stored.max(whole))));
     }
     let payload = rest.get(..stored).ok_or_else(cut_short)?;
     let (checked, _) = header.split_at(CHECKED);
     if checksum(checked, payload) as usize != expected {
         return Err(damaged("its checksum is wrong".into()));
     }
-    let kind = Kind::of(header[0]).ok_or_else(|| damaged(format!("a frame of kind {}", header[0])))?;
     let payload = match header[1] {
         0 if stored == whole => payload.to_vec(),
         1 => unpack(payload, whole).map_err(damaged)?,
@@ -159,7 +167,7 @@ pub(super) fn take(bytes: &[u8], at: u64) -> Result<Frame, RecordingError> {
 fn unpack(packed: &[u8], whole: usize) -> Result<Vec<u8>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("it cannot be unpacked: {error}");
     let mut decoder = FrameDecoder::new();
-    decoder.set_max_window_size(PAYLOAD_MAX as u64);
+    decoder.set_max_window_size(END_MAX as u64);
     let decoder = StreamingDecoder::new_with_decoder(packed, decoder).map_err(|error| failed(&error))?;
     let mut payload = Vec::with_capacity(whole);
     decoder.take(whole as u64 + 1).read_to_end(&mut payload).map_err(|error| failed(&error))?;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use thiserror::Error;
 
-use super::frame::{ITEMS_MAX, Kind, PAYLOAD_MAX, frame, preamble};
+use super::frame::{ITEMS_MAX, Kind, frame, preamble};
 use super::{Closing, Head, LeftOut};
 use crate::core::telling::{End, Part, Step};
 
@@ -168,6 +168,6 @@ fn halved<T: Clone>(kind: Kind, list: &[T], of: fn(Vec<T>) -> Part) -> Option<Ve
 /// A value as a frame; none if no reader would take it.
 fn json(kind: Kind, value: &impl Serialize) -> Option<Vec<u8>> {
     // All of these values are made for JSON, so that only the size is a question.
-    let payload = serde_json::to_vec(value).ok().filter(|payload| payload.len() <= PAYLOAD_MAX)?;
+    let payload = serde_json::to_vec(value).ok().filter(|payload| payload.len() <= kind.payload_max())?;
     Some(frame(kind, &payload))
 }
