@@ -16,7 +16,7 @@ use super::lab::LabArgs;
 
 mod values;
 
-use values::{destination, number, prefix, protocol, size, source, table, tos};
+use values::{destination, number, prefix, protocol, record_limit, size, source, table, tos};
 
 const AFTER_HELP: &str = "\
 Exit status:
@@ -102,6 +102,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Watch live who looks up what, and by which device the packets leave.
     Trace(TraceArgs),
+    /// Judge a recorded trace again: the same lines and the same exit status. Needs no privilege.
+    Replay(ReplayArgs),
     /// Repair by policy rules, and confirm it on live packets.
     Fix(FixArgs),
     /// Take back every rule that vpnfix added, and the cure's file.
@@ -270,12 +272,30 @@ pub struct TraceArgs {
     /// How many older files are kept.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..1000), requires = "rotate_size")]
     pub rotate_count: u32,
+    /// Record everything that is judged, and by what, to this new file, for `vpnfix replay`.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Largest recording (`64M`, at most 1G). What finds no room is counted and said.
+    #[arg(long, value_name = "SIZE", value_parser = record_limit, default_value = "256M", requires = "record")]
+    pub record_limit: u64,
+    /// Keep the headers of packets that went the wrong way, and of the first that went right, in this new file (pcapng), for
+    /// Wireshark and tshark. It is written at the end.
+    #[arg(long, value_name = "FILE")]
+    pub packets: Option<PathBuf>,
     /// Write this file (it holds the process id) as soon as everything is attached, and remove it at the end.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
     /// Start this command when everything is attached, and trace until it ends.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Options of `replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// What `trace --record` wrote.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Options of `fix`.

@@ -15,6 +15,7 @@ pub mod lab;
 pub mod output;
 mod own_files;
 pub mod persist;
+pub mod replay;
 pub mod report;
 pub mod settings;
 pub mod signals;
@@ -110,6 +111,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Diagnose(args) => diagnose::run(&settings()?, &args),
         Command::Explain(args) => explain::run(&settings()?, &args, cli.global.verbose > 0),
         Command::Trace(args) => trace::run(&settings()?, &args),
+        Command::Replay(args) => replay::run(&settings()?, &args),
         Command::Fix(args) => fix::run(&settings()?, &args),
         Command::Undo(args) => undo::run(&settings()?, &args),
         Command::Verify(args) => verify::run(&settings()?, &args, cli.global.quiet),

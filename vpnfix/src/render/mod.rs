@@ -8,6 +8,7 @@ pub mod fix;
 pub mod incident;
 pub mod live;
 pub mod metrics;
+pub mod pcapng;
 pub mod persist;
 pub mod story;
 pub mod trace;

@@ -10,6 +10,7 @@ pub mod host;
 pub mod managers;
 pub mod namespace;
 pub mod netlink;
+pub mod new_file;
 pub mod path_mtu;
 pub mod privilege;
 pub mod probe;

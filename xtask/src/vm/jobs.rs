@@ -21,7 +21,7 @@ const ALL_KINDS: (&str, &str) = ("VPNFIX_ALL_KINDS", "1");
 
 /// Scenes about files, the journal, system calls, the terminal, the rules of others, and who made them: they hang on no kind
 /// of tunnel, and a brief run plays them on the host's own kernel alone, where they take seconds instead of minutes.
-const ON_ANY_KERNEL: [&str; 22] = [
+const ON_ANY_KERNEL: [&str; 23] = [
     "audit",
     "bad_cases",
     "careless",
@@ -41,6 +41,7 @@ const ON_ANY_KERNEL: [&str; 22] = [
     "netlink",
     "persist",
     "races",
+    "recordings",
     "trace_options",
     "watch",
     "many",

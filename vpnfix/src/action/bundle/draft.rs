@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -88,6 +88,35 @@ impl Draft {
             }
         }
         write_new(&path, &contents)?;
+        self.manifest.files.insert(name.into(), FileFacts::of(&contents));
+        self.bytes += contents.len();
+        self.files.insert(name.into(), contents);
+        Ok(())
+    }
+
+    /// Where a file of this name will lie, for those that are written bit by bit; [`Draft::adopt`] takes them in.
+    #[must_use]
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Takes in a file that was written at [`Draft::path_of`]. One that is too large is removed, and that is noted.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn adopt(&mut self, name: &str) -> Result<(), BundleError> {
+        let path = self.path_of(name);
+        let mut contents = Vec::new();
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file.map_err(BundleError::io("read", &path))?,
+        };
+        file.take(FILE_BYTES as u64 + 1).read_to_end(&mut contents).map_err(BundleError::io("read", &path))?;
+        let too_large = contents.len() > FILE_BYTES || self.bytes.saturating_add(contents.len()) > BUNDLE_BYTES;
+        if too_large || self.files.len() >= FILES {
+            self.lacks(name, "it is larger than a bundle may hold");
+            return fs::remove_file(&path).map_err(BundleError::io("remove", &path));
+        }
         self.manifest.files.insert(name.into(), FileFacts::of(&contents));
         self.bytes += contents.len();
         self.files.insert(name.into(), contents);

@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 
 use crate::action::bundle::{BundleError, Draft};
@@ -26,7 +27,7 @@ use crate::render::{self, Palette};
 /// A bundle's evidence while it is collected.
 pub(super) struct Evidence {
     draft: Draft,
-    failed: Option<BundleError>,
+    failed: Option<Failure>,
     cut_short: bool,
     redaction: Option<Redaction>,
 }
@@ -39,6 +40,8 @@ struct Redaction {
     missing: Vec<Missing>,
 }
 
+/// Room that must be on the disk for what is written while the trace runs.
+const ROOM: u64 = 64 << 20;
 /// What the host is called in a bundle's manifest until its stand-in is known.
 const HIDDEN: &str = "host-1";
 
@@ -85,7 +88,7 @@ impl Evidence {
 
     fn write(&mut self, name: &str, contents: Vec<u8>) {
         if self.failed.is_none() {
-            self.failed = self.draft.put(name, contents).err();
+            self.failed = self.draft.put(name, contents).err().map(|error| unwritten(&error));
         }
     }
 
@@ -120,10 +123,38 @@ impl Evidence {
         self.cut_short = true;
     }
 
+    /// Where a file is to be written bit by bit; nowhere where none may hold what the host is really called, and on a disk
+    /// that is nearly full: what is traced must not fail for want of room.
+    pub(super) fn path_of(&mut self, name: &str) -> Option<PathBuf> {
+        if self.redaction.is_some() || self.failed.is_some() {
+            return None;
+        }
+        let path = self.draft.path_of(name);
+        let room = path.parent().and_then(|directory| statvfs(directory).ok());
+        let free = room.map_or(0, |room| u64::from(room.blocks_available()).saturating_mul(room.fragment_size()));
+        if free < ROOM {
+            self.draft.lacks(name, format!("there are only {free} bytes of room on the disk"));
+            return None;
+        }
+        Some(path)
+    }
+
+    /// Takes in what was written there.
+    pub(super) fn adopt(&mut self, name: &str) {
+        if self.failed.is_none() && self.redaction.is_none() {
+            self.failed = self.draft.adopt(name).err().map(|error| unwritten(&error));
+        }
+    }
+
+    /// Something could not be written: it is told at the end.
+    pub(super) fn fails(&mut self, failure: Failure) {
+        self.failed.get_or_insert(failure);
+    }
+
     /// Brings the manifest on disk up to what is there.
     pub(super) fn save(&mut self) {
         if self.failed.is_none() {
-            self.failed = self.draft.save().err();
+            self.failed = self.draft.save().err().map(|error| unwritten(&error));
         }
     }
 
@@ -145,18 +176,22 @@ impl Evidence {
         };
         for raw in [name::RECORDING, name::PACKETS] {
             if !self.draft.files().contains_key(raw) {
-                self.draft.lacks(raw, "this version of vpnfix records none");
+                let hidden = self.draft.manifest().redacted;
+                let why = if hidden {
+                    "left out of a redacted bundle: it holds addresses as they are"
+                } else {
+                    "nothing was traced"
+                };
+                self.draft.lacks(raw, why);
             }
         }
         self.reports(outcome, &ended);
         let Self { draft, failed, cut_short, .. } = self;
-        if let Some(error) = failed {
+        if let Some(failure) = failed {
             draft.abandon();
-            return Err(Failure::of("write the bundle", &error));
+            return Err(failure);
         }
-        let path = draft
-            .finish(outcome, ended, unix_time, !cut_short)
-            .map_err(|error| Failure::of("write the bundle", &error))?;
+        let path = draft.finish(outcome, ended, unix_time, !cut_short).map_err(|error| unwritten(&error))?;
         if let Some((path, text)) = map {
             write_map(&path, &text)?;
         }
@@ -196,6 +231,10 @@ impl Evidence {
         self.write(name::MARKDOWN, render::incident::markdown(&report).into_bytes());
         self.write(name::TEXT, render::incident::text(&report, Palette::new(false)).into_bytes());
     }
+}
+
+fn unwritten(error: &BundleError) -> Failure {
+    Failure::of("write the bundle", error)
 }
 
 /// Bits that nobody can guess.

@@ -14,6 +14,7 @@ use super::cli::{CaptureArgs, FixArgs, TraceArgs};
 use super::failure::Failure;
 use super::settings::Settings;
 use super::signals::Signals;
+use super::trace::record::Files;
 use super::trace::session::{Accompanied, Job, Phases};
 use super::trace::sink::{KeptLines, Sink};
 use super::trace::{self, Asked};
@@ -30,6 +31,8 @@ use crate::core::story::WallClock;
 use crate::system::host;
 use evidence::Evidence;
 
+/// Largest recording of a bundle.
+const RECORDING_BYTES: u64 = 32 << 20;
 /// How long it is traced unless told.
 const PERIOD: Duration = Duration::from_secs(10);
 
@@ -54,7 +57,7 @@ struct Capture<'a> {
 
 /// Now, RFC 3339, UTC.
 fn now() -> String {
-    let clock = WallClock { offset_ns: i128::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0) };
+    let clock = WallClock { offset_ns: i64::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0) };
     clock.tell(host::monotonic_ns())
 }
 
@@ -136,16 +139,33 @@ impl Capture<'_> {
             evidence.lacks(name::TRACE, "nothing is routed through a tunnel, so there was nothing to watch");
             return Ok(None);
         }
-        let args = TraceArgs::default();
+        let args = TraceArgs {
+            record: evidence.path_of(name::RECORDING),
+            record_limit: RECORDING_BYTES,
+            packets: evidence.path_of(name::PACKETS),
+            ..TraceArgs::default()
+        };
         let asked = Asked { args: &args, every_namespace: false, only: Vec::new() };
         // The trace reads all routes, and has ways to the kernel of its own.
         let own = Access::open(&self.settings.netns, Arc::clone(&access.queries))?;
         let whole = Host::read(&own, self.settings, &[]).await?;
         self.tell("attaching to the kernel");
-        let session = trace::attached(self.settings, asked, own, whole, Sink::Kept(KeptLines::default()))?;
+        let files = match Files::create(&args) {
+            Ok(files) => files,
+            Err(failure) => {
+                evidence.fails(failure);
+                Files::create(&TraceArgs::default())?
+            }
+        };
+        let session = trace::attached(self.settings, asked, own, whole, files, Sink::Kept(KeptLines::default()))?;
         let (job, phases) = self.plan(access);
         self.tell(&phases_told(&job, phases));
-        let watched = session.accompany(signals, job, phases).await?;
+        let mut watched = session.accompany(signals, job, phases).await?;
+        if let Some(failure) = watched.unkept.take() {
+            evidence.fails(failure);
+        }
+        evidence.adopt(name::RECORDING);
+        evidence.adopt(name::PACKETS);
         self.put_trace(&watched, evidence);
         Ok(Some(watched))
     }

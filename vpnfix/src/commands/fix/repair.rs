@@ -70,7 +70,7 @@ impl Repair<'_> {
         let changed = Instant::now();
         let added: Vec<Rule> = self.plan.steps.iter().map(|step| step.rule.clone()).collect();
         report.applied = added.iter().map(Rule::add_command).collect();
-        let clock = WallClock { offset_ns: i128::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0) };
+        let clock = WallClock { offset_ns: i64::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0) };
         report.applied_at = change.added_at().iter().map(|time| clock.tell(*time)).collect();
         let at_change = attach::totals(tracer);
         let encrypted = encrypted(&self.host);

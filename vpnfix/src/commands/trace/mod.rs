@@ -1,6 +1,8 @@
 //! `vpnfix trace`.
 
 mod command;
+mod intake;
+pub(super) mod record;
 mod screen;
 pub(super) mod session;
 pub(super) mod sink;
@@ -24,6 +26,8 @@ use crate::system::bpf::Request;
 use crate::system::namespace::Target;
 use crate::system::ready_file::ReadyFile;
 use crate::system::terminal;
+use intake::Intake;
+use record::Files;
 use session::Session;
 use sink::Sink;
 
@@ -45,9 +49,10 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
             ReadyFile::clear(path).map_err(|error| Failure::of(&format!("remove {}", path.display()), &error))?;
         }
         let sink = Sink::open(settings.output, args)?;
+        let files = Files::create(args)?;
         let host = Host::read(&access, settings, &[]).await?;
         let live = asked.is_live(settings);
-        let session = attached(settings, asked, access, host, sink)?;
+        let session = attached(settings, asked, access, host, files, sink)?;
         if live { session.show(signals).await } else { session.run(signals).await }
     })
 }
@@ -61,6 +66,7 @@ pub(super) fn attached<'a>(
     asked: Asked<'a>,
     access: Access,
     host: Host,
+    files: Files,
     sink: Sink,
 ) -> Result<Session<'a>, Failure> {
     let (watches, holes) = asked.watched(&host)?;
@@ -75,9 +81,11 @@ pub(super) fn attached<'a>(
         }),
         port: asked.args.port,
         by_flow: true,
+        headers: files.want_packets(),
         ..attach::request(&access.netns, asked.every_namespace)
     })?;
-    Ok(Session::new(settings, asked, access, host, watches, tracer, sink))
+    let intake = Intake::new(settings, asked, access, host, watches, tracer, files)?;
+    Ok(Session::new(intake, sink))
 }
 
 /// What was asked for.

@@ -28,6 +28,7 @@ fn public_addresses_go_and_others_stay() {
         "10.0.0.1 169.254.55.53 192.168.12.49/24 203.0.113.9 100.64.0.1 0.0.0.0/0 default",
         "2600:1f18::5 fd00::1 fe80::1 2001:db8::1 ::/0",
         "52.1.2.3",
+        "hijacked-by-rule:vti1:52.1.2.0/24 peer-52.1.2.3 hijacked:vti1:2600:1f18::/48 x/52.1.2.3/y 2600:1f18::5%eth0 52.1.2.3:",
     ]));
     assert_eq!(out[1], "10.0.0.1 169.254.55.53 192.168.12.49/24 203.0.113.9 100.64.0.1 0.0.0.0/0 default");
     assert!(public_in(&out.to_string()).is_empty(), "{out}");

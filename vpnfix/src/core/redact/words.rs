@@ -11,7 +11,7 @@ pub(super) fn split(text: &str, take: &mut dyn FnMut(&str, bool)) {
             // A full stop or a colon at the end belongs to the sentence, but for an address such as `fd00::`.
             let word = if piece.ends_with("::") { piece } else { piece.trim_end_matches(['.', ':', '-']) };
             let (word, tail) = piece.split_at(word.len());
-            word_and_port(word, take);
+            parts(word, take);
             if !tail.is_empty() {
                 take(tail, false);
             }
@@ -22,32 +22,39 @@ pub(super) fn split(text: &str, take: &mut dyn FnMut(&str, bool)) {
     }
 }
 
-/// `192.0.2.1:179` is an address and a port.
-fn word_and_port(word: &str, take: &mut dyn FnMut(&str, bool)) {
+/// A word, or its parts where an address stands in it among others: `192.0.2.1:179`, `hijacked-by-rule:vti1:192.0.2.0/24`,
+/// `peer-192.0.2.1`. What is a name as a whole stays whole.
+fn parts(word: &str, take: &mut dyn FnMut(&str, bool)) {
     if word.is_empty() {
         return;
     }
-    if word.parse::<std::net::SocketAddrV4>().is_ok()
-        && let Some((address, port)) = word.rsplit_once(':')
-    {
-        take(address, true);
-        take(":", false);
-        take(port, false);
+    if is_address(word) || kind(word, std::iter::empty()).is_some() {
+        take(word, true);
         return;
     }
-    // `user@192.0.2.1`, `KEY=192.0.2.1`: split at signs that no address has is done already; `a/b` of a path is not.
-    if word.contains('/') && word.parse::<ipnet::IpNet>().is_err() {
-        for (index, part) in word.split('/').enumerate() {
-            if index > 0 {
-                take("/", false);
-            }
-            if !part.is_empty() {
-                word_and_port(part, take);
-            }
+    // IPv6 has colons itself: the longest end, then the longest beginning, that is an address.
+    let colons = || word.match_indices(':').map(|(at, _)| at);
+    let at_end = colons().find(|at| word.get(at + 1..).is_some_and(is_address));
+    let at_begin = || colons().rev().find(|at| word.get(..*at).is_some_and(is_address));
+    let cut = at_end.or_else(at_begin).or_else(|| colons().next()).or_else(|| word.find('/'));
+    let cut = cut.or_else(|| word.find(['-', '_', '+', '@']).filter(|_| holds_v4(word)));
+    match cut.and_then(|at| Some((word.get(..at)?, word.get(at..=at)?, word.get(at + 1..)?))) {
+        Some((before, sign, after)) => {
+            parts(before, take);
+            take(sign, false);
+            parts(after, take);
         }
-        return;
+        None => take(word, true),
     }
-    take(word, true);
+}
+
+fn is_address(word: &str) -> bool {
+    word.parse::<std::net::IpAddr>().is_ok() || word.parse::<ipnet::IpNet>().is_ok()
+}
+
+fn holds_v4(word: &str) -> bool {
+    let mut runs = word.split(|letter: char| !letter.is_ascii_digit() && letter != '.');
+    runs.any(|run| run.parse::<std::net::Ipv4Addr>().is_ok())
 }
 
 /// The words alone.

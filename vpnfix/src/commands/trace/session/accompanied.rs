@@ -8,14 +8,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{LOOK_AROUND, STORIES, Session, ticking};
-use crate::commands::attach;
 use crate::commands::failure::Failure;
 use crate::commands::known::known;
 use crate::commands::signals::Signals;
 use crate::commands::trace::command::Running;
 use crate::commands::trace::sink::{KeptLines, Sink};
 use crate::core::bundle::timeline::{BgpSource, MarkKind, Recorder, Side, SoFar, Timeline, milliseconds_between};
-use crate::core::live::{Others, Standing, View};
+use crate::core::decode;
+use crate::core::live::Standing;
 use crate::core::observation::{Observation, TcpState};
 use crate::core::report::fix::FixReport;
 use crate::core::report::trace::{CommandReport, PacketCount, Summary, TraceLine};
@@ -61,6 +61,8 @@ pub struct Accompanied {
     pub fix: Option<Result<FixReport, Failure>>,
     /// A signal ended it before its time.
     pub interrupted: bool,
+    /// The recording or the packets could not be written.
+    pub unkept: Option<Failure>,
 }
 
 /// A job that runs.
@@ -115,6 +117,7 @@ struct Progress {
     command: Option<CommandReport>,
     fix: Option<Result<FixReport, Failure>>,
     interrupted: bool,
+    unkept: Option<Failure>,
     daemon: Option<JoinHandle<Known<Bgp>>>,
     has_daemon: bool,
 }
@@ -225,11 +228,11 @@ impl Session<'_> {
     /// # Errors
     /// The kernel's events or the host cannot be read. A repair that was begun is waited for all the same.
     pub async fn accompany(mut self, mut signals: Signals, job: Job, phases: Phases) -> Result<Accompanied, Failure> {
-        let start = TraceLine::Start(self.start());
+        let start = TraceLine::Start(self.intake.telling.start());
         self.print(&start)?;
-        let began_at = self.clock.tell(host::monotonic_ns());
+        let began_at = self.intake.telling.setup().clock.tell(host::monotonic_ns());
         let mut progress = Progress {
-            began: Instant::now(),
+            began: self.intake.began(),
             recorder: Recorder::new(began_at.clone()),
             began_at,
             job: Some(job),
@@ -238,6 +241,7 @@ impl Session<'_> {
             command: None,
             fix: None,
             interrupted: false,
+            unkept: None,
             daemon: None,
             has_daemon: true,
         };
@@ -252,7 +256,7 @@ impl Session<'_> {
         }
         followed?;
         self.tell_stories(u64::MAX)?;
-        let summary = self.summary(progress.began, progress.command.take())?;
+        let summary = self.finish(&mut progress)?;
         let now = progress.now();
         // The last sample is made from the summary's own counts, so that both say the same.
         progress.recorder.sample(now, of_summary(&summary.packets));
@@ -261,8 +265,20 @@ impl Session<'_> {
             Sink::Kept(kept) => kept,
             Sink::Standard(_) | Sink::File { .. } => KeptLines::default(),
         };
-        let Progress { recorder, fix, interrupted, .. } = progress;
-        Ok(Accompanied { summary, timeline: recorder.end(now), lines, fix, interrupted })
+        let Progress { recorder, fix, interrupted, unkept, .. } = progress;
+        Ok(Accompanied { summary, timeline: recorder.end(now), lines, fix, interrupted, unkept })
+    }
+
+    /// The summary, with which what is kept ends. A disk that takes no more of that spoils nothing else.
+    fn finish(&mut self, progress: &mut Progress) -> Result<Summary, Failure> {
+        let command = progress.command.take();
+        if progress.unkept.is_none() {
+            match self.intake.finish(command.clone()) {
+                Ok(summary) => return Ok(summary),
+                Err(failure) => progress.unkept = Some(failure),
+            }
+        }
+        Ok(Summary { command, ..self.intake.summary()? })
     }
 
     async fn keep_up(
@@ -275,6 +291,9 @@ impl Session<'_> {
         let (mut samples, mut asking) = (ticking(SAMPLE), ticking(ASKING));
         let mut seen = Vec::new();
         loop {
+            if progress.unkept.is_none() {
+                progress.unkept = self.intake.flush().err();
+            }
             let (until, running, daemon) = (progress.until, &mut progress.running, &mut progress.daemon);
             let expired = async {
                 match until {
@@ -310,8 +329,8 @@ impl Session<'_> {
                     }
                 }
                 done = ended => progress.done(done?, after),
-                () = expired => if !progress.go_on(self.settings.output.is_json())? {
-                    self.tracer.drain(&mut seen).map_err(|error| attach::bpf_failure("read the kernel's events", &error))?;
+                () = expired => if !progress.go_on(self.intake.settings.output.is_json())? {
+                    self.intake.drain(&mut seen);
                     self.take_in(&mut seen, progress).await?;
                     return Ok(());
                 },
@@ -322,32 +341,28 @@ impl Session<'_> {
                     }
                 }
                 _ = asking.tick() => progress.ask_daemon(),
-                _ = look_around.tick() => self.refresh().await?,
+                _ = look_around.tick() => self.intake.refresh().await?,
                 _ = samples.tick() => self.sample(progress)?,
                 _ = stories.tick() => drop(self.tell_stories(host::monotonic_ns())?),
-                events = self.tracer.next(&mut seen) => {
-                    events.map_err(|error| attach::bpf_failure("read the kernel's events", &error))?;
-                }
+                events = self.intake.next(&mut seen) => events?,
             }
             self.take_in(&mut seen, progress).await?;
         }
     }
 
-    async fn take_in(&mut self, seen: &mut Vec<Observation>, progress: &mut Progress) -> Result<(), Failure> {
-        for observation in seen.iter() {
-            progress.connection(observation, self.host.snapshot.netns.inode);
+    async fn take_in(&mut self, seen: &mut Vec<Box<[u8]>>, progress: &mut Progress) -> Result<(), Failure> {
+        let own = self.intake.telling.basis().snapshot.netns.inode;
+        // What cannot be decoded is counted where it is told.
+        for observation in seen.iter().filter_map(|record| decode::observation(record).ok()) {
+            progress.connection(&observation, own);
         }
         self.tell(seen).await.map(drop)
     }
 
-    fn sample(&self, progress: &mut Progress) -> Result<(), Failure> {
-        let totals = attach::totals(&self.tracer)?;
-        let view = View {
-            snapshot: &self.host.snapshot,
-            watches: &self.watches,
-            knows_outcomes: self.tracer.knows_outcomes(),
-            others: &Others::default(),
-        };
+    fn sample(&mut self, progress: &mut Progress) -> Result<(), Failure> {
+        let totals = self.intake.totals()?;
+        let telling = &self.intake.telling;
+        let view = telling.basis().view(telling.setup().knows_outcomes);
         let mut counts: BTreeMap<(String, Side), SoFar> = BTreeMap::new();
         for (key, tally) in &totals.packets {
             let device = view.device(Some(key.netns), key.ifindex);
