@@ -203,8 +203,8 @@ fn changes(report: &IncidentReport) -> Grid {
     let row = |step: &crate::core::bundle::contents::ChangeStep| {
         let time = match (&step.time, step.taken_back) {
             (None, _) => "not done".into(),
-            (Some(time), false) => time.clone(),
-            (Some(time), true) => format!("{time}, taken back"),
+            (Some(time), false) => clock(time),
+            (Some(time), true) => format!("{}, taken back", clock(time)),
         };
         GridRow::plain(vec![time, step.apply.clone(), step.undo.clone(), step.why.clone()])
     };
