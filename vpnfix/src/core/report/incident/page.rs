@@ -36,6 +36,14 @@ impl Known<'_> {
         self.after.is_some_and(|after| after.verdict == HostVerdict::Healthy)
     }
 
+    /// What there is to say where nothing was found.
+    fn nothing(&self) -> Told {
+        match self.before {
+            Some(_) => Told::new(Tone::Plain, "Nothing that vpnfix finds was wrong."),
+            None => Told::new(Tone::Doubtful, "It was not looked at."),
+        }
+    }
+
     fn was_changed(&self) -> bool {
         self.fix.is_some_and(|fix| !fix.applied.is_empty())
     }
@@ -91,8 +99,7 @@ pub(super) fn page(known: &Known<'_>) -> Vec<Fact> {
 
 fn wrong(known: &Known<'_>) -> Vec<Told> {
     let Some(first) = known.findings.first() else {
-        let text = if known.before.is_some() { "Nothing that vpnfix finds." } else { "It was not looked at." };
-        return vec![Told::new(Tone::Plain, text)];
+        return vec![known.nothing()];
     };
     let mut lines: Vec<Told> = match known.before.map(|before| before.causes.as_slice()) {
         Some(causes) if !causes.is_empty() => {
@@ -117,7 +124,7 @@ fn one(finding: &Finding) -> String {
 
 fn since(known: &Known<'_>) -> Vec<Told> {
     if known.findings.is_empty() {
-        return vec![Told::new(Tone::Plain, "Nothing was wrong.")];
+        return vec![known.nothing()];
     }
     let mut lines =
         vec![Told::new(Tone::Plain, format!("It was so when vpnfix first looked, at {}.", clock(known.began)))];
@@ -220,7 +227,7 @@ fn why(known: &Known<'_>) -> Vec<Told> {
         lines.push(Told::new(Tone::Plain, text));
     }
     if lines.is_empty() {
-        lines.push(Told::new(Tone::Plain, "Nothing was wrong."));
+        lines.push(known.nothing());
     }
     lines
 }
@@ -330,7 +337,12 @@ fn remains(known: &Known<'_>) -> Vec<Told> {
         lines.push(Told::command(format!("The cure at the root: {}, in {}", cure.what, cure.place), cure.how.clone()));
     }
     if lines.is_empty() {
-        lines.push(Told::new(Tone::Good, "Nothing."));
+        let is_known = known.before.is_some() || known.after.is_some() || known.fix.is_some();
+        lines.push(if is_known {
+            Told::new(Tone::Good, "Nothing.")
+        } else {
+            Told::new(Tone::Doubtful, "It is not known.")
+        });
     }
     lines
 }
