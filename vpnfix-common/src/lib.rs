@@ -9,7 +9,7 @@
 #![no_std]
 
 /// Changes with every change of a type or constant in this crate; each record carries it.
-pub const ABI_VERSION: u16 = 2;
+pub const ABI_VERSION: u16 = 3;
 
 /// Most lookup keys kept; the map is preallocated and never evicts.
 pub const LOOKUP_KEYS_MAX: u32 = 8192;
@@ -28,6 +28,12 @@ pub const WATCHES_MAX: u32 = 65536;
 /// Size in bytes of the ring buffer that carries [`LookupEvent`], [`PacketEvent`], [`TcpEvent`] and
 /// [`FlowEvent`].
 pub const RING_BYTES: u32 = 1 << 20;
+/// Most bytes of a packet that [`HeadersEvent`] carries: a link's header, IPv6 with some options, TCP with all of its.
+pub const HEADER_BYTES: usize = 128;
+/// The packets of one key, on one CPU, whose headers are told: the first ones.
+pub const HEADERS_PER_KEY: u64 = 256;
+/// Size in bytes of the ring buffer that carries [`HeadersEvent`], while they are asked for.
+pub const HEADERS_RING_BYTES: u32 = 1 << 18;
 /// 64-bit words of one family's bitmap over the first 16 bits of a destination.
 pub const BITMAP_WORDS: u32 = 1024;
 
@@ -95,6 +101,8 @@ pub mod event_kind {
     pub const TCP: u16 = 3;
     /// The record is a [`super::FlowEvent`].
     pub const FLOW: u16 = 4;
+    /// The record is a [`super::HeadersEvent`].
+    pub const HEADERS: u16 = 5;
 }
 
 /// What happened to a flow: values of [`FlowKey::act`].
@@ -134,8 +142,10 @@ pub mod counter {
     pub const UNREADABLE_PACKETS: u32 = 7;
     /// What happened to a flow and found the map of flows full; the counts by key still hold.
     pub const FLOWS_UNCOUNTED: u32 = 8;
+    /// Headers that found their ring buffer full, or could not be read.
+    pub const HEADERS_LOST: u32 = 9;
     /// How many counters there are.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 10;
 }
 
 /// What lookups are counted by.
@@ -488,6 +498,27 @@ pub struct FlowEvent {
     pub stack: [u64; STACK_FRAMES],
 }
 
+/// The first bytes of a packet as it was handed to a device, while they are asked for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadersEvent {
+    /// Head, of kind [`event_kind::HEADERS`].
+    pub header: EventHeader,
+    /// What the packet is counted by.
+    pub key: PacketKey,
+    /// Bytes from the network header on, of the whole packet.
+    pub length: u32,
+    /// Bytes of the link's header before the network header.
+    pub link_length: u32,
+    /// How many of [`HeadersEvent::bytes`] are the packet's: its linear part. What follows is other memory of the
+    /// kernel's.
+    pub linear: u32,
+    /// Zero.
+    pub _pad: u32,
+    /// The bytes, from the link's header on.
+    pub bytes: [u8; HEADER_BYTES],
+}
+
 /// Asserts that a type's size is the sum of its fields' sizes, so that no padding byte hides in it: a hash map compares
 /// keys byte by byte, and the verifier refuses to copy what was never written.
 macro_rules! assert_packed {
@@ -514,6 +545,7 @@ assert_packed! {
     TcpEvent = 16 + 40 + 4 + 4 + 24;
     FlowKey = 40 + 8 + 4 * 4 + 4 + 4;
     FlowEvent = 16 + 72 + 4 * 6 + 24 + 8 * STACK_FRAMES;
+    HeadersEvent = 16 + 16 + 4 * 4 + HEADER_BYTES;
 }
 
 #[cfg(feature = "user")]

@@ -2,8 +2,8 @@
 //!
 //! In the order in which a lookup passes: [`filter`] (is it watched?), [`own`] (is it vpnfix's own question?), [`flow`]
 //! (what does it ask?), [`walk`] (to which walk of the rules does it belong?), [`lookup`] (count, compare, tell). The
-//! hooks are in [`fib4`], [`fib6`], [`transmit`] and [`tcp`]; those of [`drops`] and [`receive`], and what is told flow by flow
-//! ([`flows`]), are there only while they are asked for.
+//! hooks are in [`fib4`], [`fib6`], [`transmit`] and [`tcp`]; those of [`drops`] and [`receive`], what is told flow by flow
+//! ([`flows`]), and packets' [`headers`] are there only while they are asked for.
 #![no_std]
 #![no_main]
 #![expect(
@@ -17,6 +17,7 @@ mod fib6;
 mod filter;
 mod flow;
 mod flows;
+mod headers;
 mod lookup;
 mod maps;
 mod offsets;

@@ -14,8 +14,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use vpnfix_common::{
-    BITMAP_WORDS, DESTINATIONS_MAX, DestinationKey, FLOWS_MAX, FlowKey, LAST_OUTCOMES_MAX, LOOKUP_KEYS_MAX,
-    LastOutcome, LookupKey, OutcomeKey, PACKET_KEYS_MAX, PacketKey, RING_BYTES, Tally, WATCHES_MAX, Walk, counter,
+    BITMAP_WORDS, DESTINATIONS_MAX, DestinationKey, FLOWS_MAX, FlowKey, HEADERS_RING_BYTES, LAST_OUTCOMES_MAX,
+    LOOKUP_KEYS_MAX, LastOutcome, LookupKey, OutcomeKey, PACKET_KEYS_MAX, PacketKey, RING_BYTES, Tally, WATCHES_MAX,
+    Walk, counter,
 };
 
 /// `EEXIST`, negative as helpers return it.
@@ -64,6 +65,10 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::C
 /// Events for user space.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+/// Headers of packets for user space, apart from the events: a burst of them shall push none of those out. User space makes
+/// it as small as it can be while they are not asked for.
+#[map]
+pub static HEADERS: RingBuf = RingBuf::with_byte_size(HEADERS_RING_BYTES, 0);
 
 /// Adds to a counter of losses.
 #[inline(always)]

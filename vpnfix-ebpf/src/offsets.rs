@@ -28,7 +28,7 @@ offsets! {
     NET_INUM NET_IPV4_CUSTOM_RULES NET_IPV6_CUSTOM_RULES NET_IPV6_NULL_ENTRY
     FIB6_RESULT_NH FIB6_RESULT_F6I FIB6_RESULT_TYPE FIB6_TABLE_ID
     FIB_RESULT_PREFIXLEN FIB_RESULT_NHC FIB_RESULT_TABLE FIB_TABLE_ID
-    SKB_HEAD SKB_DATA SKB_NETWORK_HEADER SKB_PROTOCOL SKB_LEN SKB_SK SKB_DEV
+    SKB_HEAD SKB_DATA SKB_NETWORK_HEADER SKB_PROTOCOL SKB_LEN SKB_DATA_LEN SKB_SK SKB_DEV
     SKC_FAMILY SKC_BOUND_DEV_IF SKC_NUM SKC_DPORT SKC_DADDR SKC_RCV_SADDR SKC_V6_DADDR SKC_V6_RCV_SADDR SKC_NET
     SK_PROTOCOL
 }
@@ -58,6 +58,8 @@ settings! {
     ONLY_PORT: u32;
     /// 1 if what happens is also told flow by flow.
     BY_FLOW: u32;
+    /// 1 if the headers of the first packets are told.
+    TELL_HEADERS: u32;
     /// 1 if the kernel gives `kfree_skb` a reason (since 5.17).
     HAS_DROP_REASON: u32;
     /// Address of `inet_rtm_getroute`, 0 if not known.

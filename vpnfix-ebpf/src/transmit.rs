@@ -10,25 +10,41 @@ use vpnfix_common::{
 
 use crate::{
     fib4::is_other_netns,
-    flows,
+    flows, headers,
     lookup::{Comparison, compare},
     maps::{DESTINATIONS, EVENTS, PACKETS, bump, tally},
     offsets::{
-        NET_DEVICE_IFINDEX, NET_DEVICE_NET, SKB_DATA, SKB_HEAD, SKB_LEN, SKB_NETWORK_HEADER, SKB_PROTOCOL, SKB_SK,
-        SKC_BOUND_DEV_IF, load, netns_inode,
+        NET_DEVICE_IFINDEX, NET_DEVICE_NET, SKB_DATA, SKB_DATA_LEN, SKB_HEAD, SKB_LEN, SKB_NETWORK_HEADER,
+        SKB_PROTOCOL, SKB_SK, SKC_BOUND_DEV_IF, load, load_if_there, netns_inode,
     },
     packet::{ETH_P_IP, ETH_P_IPV6, Parsed, TO_WATCHED, packet4, packet6},
     task,
 };
 
 /// What a watched packet tells.
-struct Packet {
+pub struct Packet {
     flow: FlowAddresses,
     netns: u32,
     watch: u32,
     ifindex: u32,
-    length: u32,
+    /// Bytes from the network header on.
+    pub length: u32,
     flags: u8,
+}
+
+impl Packet {
+    /// What it is counted by.
+    #[inline(always)]
+    pub fn key(&self) -> PacketKey {
+        PacketKey {
+            netns: self.netns,
+            watch: self.watch,
+            ifindex: self.ifindex,
+            flags: self.flags,
+            family: self.flow.family,
+            _pad: [0; 2],
+        }
+    }
 }
 
 /// A packet handed to a device: `(const struct sk_buff *skb, const struct net_device *dev)`, on 5.10 to 7.3 alike.
@@ -75,6 +91,12 @@ pub fn start_xmit(ctx: &BtfTracePointContext) {
         // SAFETY: takes nothing.
         let now = bpf_ktime_get_ns();
         record(&packet, now);
+        if headers::are_told()
+            && let Some(paged) = load_if_there::<u32>(skb, &SKB_DATA_LEN)
+        {
+            let linear = load::<u32>(skb, &SKB_LEN).wrapping_sub(paged);
+            headers::tell(&packet, load(skb, &SKB_DATA), before_network_header, linear, now);
+        }
         if flows::are_told() {
             let key = FlowKey {
                 flow: packet.flow,
@@ -115,14 +137,7 @@ fn parse6(network_header: u64, parsed: &mut MaybeUninit<Parsed>) -> u32 {
 
 #[inline(never)]
 fn record(packet: &Packet, now: u64) -> u32 {
-    let key = PacketKey {
-        netns: packet.netns,
-        watch: packet.watch,
-        ifindex: packet.ifindex,
-        flags: packet.flags,
-        family: packet.flow.family,
-        _pad: [0; 2],
-    };
+    let key = packet.key();
     let bytes = u64::from(packet.length);
     let new = tally(&PACKETS, &key, bytes, now).unwrap_or_else(|| {
         bump(counter::PACKETS_UNCOUNTED, 1);

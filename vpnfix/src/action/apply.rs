@@ -11,6 +11,7 @@ use super::journal::{JournalError, JournalFile};
 use crate::core::journal::{Header, Recorded, Stage};
 use crate::core::model::Rule;
 use crate::core::plan::Step;
+use crate::system::host;
 use crate::system::netlink::{Netlink, NetlinkError};
 
 /// How often a rule that stands is tried to be taken back where the kernel is only busy or short of memory.
@@ -101,6 +102,8 @@ pub struct Change<'a> {
     kept: usize,
     /// None where a change goes on without: taking back must not fail for want of it.
     journal: Option<JournalFile>,
+    /// When the kernel had acknowledged each rule that was added, nanoseconds of `CLOCK_MONOTONIC`.
+    added_at: Vec<u64>,
 }
 
 impl<'a> Change<'a> {
@@ -121,7 +124,7 @@ impl<'a> Change<'a> {
         let intended = steps.iter().map(|step| Recorded { rule: step.rule.clone(), stage: Stage::Intended });
         let rules: Vec<Recorded> = kept.chain(intended).collect();
         let journal = Some(JournalFile::begin(directory, header, &rules)?);
-        Ok(Self { netlink, author, rules, kept: first, journal })
+        Ok(Self { netlink, author, rules, kept: first, journal, added_at: Vec::new() })
     }
 
     /// Writes the journal of rules that stand and are about to be taken back. Without a journal (a full or read-only file
@@ -139,7 +142,7 @@ impl<'a> Change<'a> {
         let rules: Vec<Recorded> = stages.map(|(rule, stage)| Recorded { rule: rule.clone(), stage }).collect();
         let journal = JournalFile::begin(directory, header, &rules);
         let journal = journal.inspect_err(tell_unwritten).ok();
-        Self { netlink, author, rules, kept: kept.len(), journal }
+        Self { netlink, author, rules, kept: kept.len(), journal, added_at: Vec::new() }
     }
 
     /// Adds the rules of the steps, in order. On an error the caller takes back what may have been added.
@@ -150,10 +153,17 @@ impl<'a> Change<'a> {
         for (index, step) in steps.iter().enumerate() {
             let failed = |source| ApplyError { step: index + 1, steps: steps.len(), source };
             self.netlink.add_rule(&step.rule).await.map_err(|error| failed(error.into()))?;
+            self.added_at.push(host::monotonic_ns());
             audit::tell(self.author, Action::Add, &step.rule, &step.why);
             self.note(&[self.kept + index], Stage::Added).map_err(|error| failed(error.into()))?;
         }
         Ok(())
+    }
+
+    /// When the kernel had acknowledged each rule that was added, in their order: nanoseconds of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn added_at(&self) -> &[u64] {
+        &self.added_at
     }
 
     /// Writes down that the rules are checked and stay.

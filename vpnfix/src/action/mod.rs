@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod audit;
+pub mod bundle;
 pub mod files;
 pub mod hold;
 pub mod incidents;

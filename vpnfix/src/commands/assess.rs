@@ -1,6 +1,7 @@
 //! What `diagnose`, `trace` and `fix` share: the host's state, its tunnels, and the kernel's answers about them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -16,6 +17,7 @@ use crate::core::plan::{self, Situation};
 use crate::core::sample::Classes;
 use crate::core::tunnel::{self, NoSuchDevice, Tunnel};
 use crate::core::walk::Fib;
+use crate::system::namespace::Target;
 use crate::system::netlink::{Netlink, NetlinkError, QueryThread};
 use crate::system::xfrm::{self, XfrmError};
 use crate::system::{clues, host, namespace};
@@ -28,9 +30,22 @@ pub struct Access {
     /// Reads and changes links, rules and routes.
     pub netlink: Netlink,
     /// Asks for routes, from a thread that the kernel side knows.
-    pub queries: QueryThread,
+    pub queries: Arc<QueryThread>,
     /// The namespace.
     pub netns: Netns,
+}
+
+impl Access {
+    /// Opens the ways in the calling thread's namespace, which is the one asked for.
+    ///
+    /// # Errors
+    /// The namespace cannot be identified, or netlink not be opened.
+    pub fn open(target: &Target, queries: Arc<QueryThread>) -> Result<Self, Failure> {
+        let netns =
+            namespace::identify(target).map_err(|error| Failure::of("identify the network namespace", &error))?;
+        let netlink = Netlink::connect().map_err(|error| netlink_failure("open netlink", &error))?;
+        Ok(Self { netlink, queries, netns })
+    }
 }
 
 /// Opens the ways and does the work in the namespace asked for, on a thread of its own.
@@ -41,17 +56,29 @@ pub fn in_namespace<T: Send>(
     settings: &Settings,
     work: impl AsyncFnOnce(Access) -> Result<T, Failure> + Send,
 ) -> Result<T, Failure> {
+    in_namespace_asking(settings, None, work)
+}
+
+/// The same, with a thread that asks for routes in that namespace already: the kernel side leaves out the questions of one.
+///
+/// # Errors
+/// As [`in_namespace`].
+pub fn in_namespace_asking<T: Send>(
+    settings: &Settings,
+    queries: Option<Arc<QueryThread>>,
+    work: impl AsyncFnOnce(Access) -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
     let inside = || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::of("start the runtime", &error))?;
         runtime.block_on(async {
-            let netns = namespace::identify(&settings.netns)
-                .map_err(|error| Failure::of("identify the network namespace", &error))?;
-            let netlink = Netlink::connect().map_err(|error| netlink_failure("open netlink", &error))?;
-            let queries = QueryThread::start().map_err(|error| netlink_failure("open netlink", &error))?;
-            work(Access { netlink, queries, netns }).await
+            let queries = match queries {
+                Some(queries) => queries,
+                None => Arc::new(QueryThread::start().map_err(|error| netlink_failure("open netlink", &error))?),
+            };
+            work(Access::open(&settings.netns, queries)?).await
         })
     };
     namespace::within(&settings.netns, inside)
@@ -141,11 +168,6 @@ impl Host {
         let there: Vec<String> = settings.tunnels.iter().filter(is_there).cloned().collect();
         let tunnels = tunnel::tunnels(&snapshot, &there).map_err(|error| Failure::of("find the tunnels", &error))?;
         Ok(Self::with(snapshot, tunnels, settings, clues, associations))
-    }
-
-    /// Reads the security associations again: their counts go on with each packet.
-    pub fn count_associations(&mut self) {
-        self.associations = associations();
     }
 
     /// The device of the VRF that a tunnel is in.
@@ -336,8 +358,8 @@ pub fn ask_controls(access: &Access, targets: &[Control]) -> Result<Vec<Answer>,
 }
 
 /// An error with its cause, in one line.
-/// The security associations, or why they are not known.
-fn associations() -> Result<Vec<SecurityAssociation>, String> {
+/// The security associations with their counts, or why they are not known.
+pub fn associations() -> Result<Vec<SecurityAssociation>, String> {
     xfrm::associations().map_err(|error| told(&error))
 }
 

@@ -16,12 +16,12 @@ use super::lab::LabArgs;
 
 mod values;
 
-use values::{destination, number, prefix, protocol, size, source, table, tos};
+use values::{destination, number, prefix, protocol, record_limit, size, source, table, tos};
 
 const AFTER_HELP: &str = "\
 Exit status:
-  0  healthy; nothing to do; done and confirmed (trace: nothing misrouted seen)
-  1  a fault found and not repaired (trace: misrouted packets seen)
+  0  healthy; nothing to do; done and confirmed (trace, capture: nothing misrouted seen)
+  1  a fault found and not repaired (trace: misrouted packets seen; report --check: not whole)
   2  wrong usage
   3  changed, and the rules stay, but not everything is repaired and confirmed
   4  cannot tell or cannot do: a privilege, a kernel feature, a system call, a file
@@ -73,6 +73,11 @@ pub enum Format {
     Text,
     /// For programs; streams are JSON Lines.
     Json,
+    /// One page for a browser: `report` alone.
+    Html,
+    /// For a ticket: `report` alone.
+    #[value(name = "md")]
+    Markdown,
 }
 
 /// When to use colours.
@@ -97,12 +102,18 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Watch live who looks up what, and by which device the packets leave.
     Trace(TraceArgs),
+    /// Judge a recorded trace again: the same lines and the same exit status. Needs no privilege.
+    Replay(ReplayArgs),
     /// Repair by policy rules, and confirm it on live packets.
     Fix(FixArgs),
     /// Take back every rule that vpnfix added, and the cure's file.
     Undo(UndoArgs),
     /// Check the whole VPN: IPsec, interfaces, routing, BGP, reachability, host.
     Verify(VerifyArgs),
+    /// Collect before and after evidence into one bundle; with --fix repair between the two.
+    Capture(CaptureArgs),
+    /// Render a bundle's report, or check that the bundle is whole; also what `watch` kept of an incident.
+    Report(ReportArgs),
     /// Watch for good, as a service: detect, and with --fix repair on detection.
     Watch(WatchArgs),
     /// Make the rules that vpnfix added outlive a reboot, in the way of this host's network manager.
@@ -149,6 +160,16 @@ pub enum SchemaName {
     Doctor,
     /// One line of `watch`.
     Watch,
+    /// The manifest of a bundle.
+    Bundle,
+    /// The timeline of a bundle.
+    Timeline,
+    /// The steps of a change in a bundle.
+    Changes,
+    /// What `report` prints.
+    Report,
+    /// What `report --check` prints.
+    Check,
 }
 
 /// Options of `diagnose`.
@@ -207,7 +228,7 @@ pub enum Protocol {
 }
 
 /// Options of `trace`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct TraceArgs {
     /// Only destinations that lie in this address or prefix; of no tunnel, they are watched and not judged.
     #[arg(value_name = "PREFIX", value_parser = prefix, conflicts_with = "all")]
@@ -251,12 +272,30 @@ pub struct TraceArgs {
     /// How many older files are kept.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..1000), requires = "rotate_size")]
     pub rotate_count: u32,
+    /// Record everything that is judged, and by what, to this new file, for `vpnfix replay`.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Largest recording (`64M`, at most 1G). What finds no room is counted and said.
+    #[arg(long, value_name = "SIZE", value_parser = record_limit, default_value = "256M", requires = "record")]
+    pub record_limit: u64,
+    /// Keep the headers of packets that went the wrong way, and of the first that went right, in this new file (pcapng), for
+    /// Wireshark and tshark. It is written at the end.
+    #[arg(long, value_name = "FILE")]
+    pub packets: Option<PathBuf>,
     /// Write this file (it holds the process id) as soon as everything is attached, and remove it at the end.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
     /// Start this command when everything is attached, and trace until it ends.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Options of `replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// What `trace --record` wrote.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Options of `fix`.
@@ -308,6 +347,58 @@ pub struct VerifyArgs {
     /// Send nothing to the peers: no echo requests, no connection to BGP's port.
     #[arg(long)]
     pub no_probe: bool,
+}
+
+/// Options of `capture`.
+#[derive(Clone, Debug, Args)]
+pub struct CaptureArgs {
+    /// The bundle to make: an archive if the name ends in .tar.zst, a directory otherwise. It must not be there yet.
+    #[arg(short, long, value_name = "DIR|FILE.tar.zst")]
+    pub output: PathBuf,
+    /// How long to trace (`30s`, `2m`): with --fix one half before the change and one after; with a command at the most.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub period: Option<Duration>,
+    /// Repair, and confirm it on live packets, as `vpnfix fix` does.
+    #[arg(long, conflicts_with_all = ["before", "command"])]
+    pub fix: bool,
+    /// How to repair.
+    #[arg(long, value_enum, default_value_t = StrategyName::Auto, requires = "fix")]
+    pub strategy: StrategyName,
+    /// Refuse what belongs into a tunnel, rather than let it leave in the clear, while the tunnel has no route for it.
+    #[arg(long, requires = "fix")]
+    pub fail_closed: bool,
+    /// Send no echo requests to the peers; wait for traffic of others.
+    #[arg(long, requires = "fix")]
+    pub no_probe: bool,
+    /// How long to wait for live packets that confirm the repair.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", requires = "fix")]
+    pub wait: Duration,
+    /// A bundle made before: this one adds the state of now and compares.
+    #[arg(long, value_name = "BUNDLE", conflicts_with = "command")]
+    pub before: Option<PathBuf>,
+    /// Replace public addresses, host names and names of accounts by stand-ins.
+    #[arg(long)]
+    pub redact: bool,
+    /// Keep what was replaced by what in this file, beside the bundle.
+    #[arg(long, value_name = "FILE", requires = "redact")]
+    pub redact_map: Option<PathBuf>,
+    /// Start this command amid the trace; the state after it is taken, too.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Options of `report`.
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// The bundle, or an incident that `watch` kept.
+    #[arg(value_name = "BUNDLE")]
+    pub bundle: PathBuf,
+    /// Write to this file; its ending says the format (.html, .md, .txt, .json) unless --format does.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "check")]
+    pub output: Option<PathBuf>,
+    /// Only say whether the bundle is whole and as it was written.
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// Options of `watch`; they come before what the configuration file says.

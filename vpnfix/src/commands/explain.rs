@@ -40,21 +40,30 @@ pub fn report(settings: &Settings, args: &ExplainArgs) -> Result<ExplainReport, 
             true => Failure::usage(format!("explain: {error}")),
             false => Failure::of("explain", &error).hint("for a packet that comes in, name its device with --iif"),
         })?;
-        let answer = answer(&access, &question)?;
-        let case = Case {
-            fib: &fib,
-            tunnels: &host.tunnels,
-            destinations: &host.destinations,
-            clues: &host.clues,
-            question: &question,
-            answer: answer.as_ref(),
-        };
-        let mut report = explain::explain(case);
-        if report.verdict == PacketVerdict::Wrong {
-            add_plan(&access, &host, case, &mut report)?;
-        }
-        Ok(report)
+        of(&access, &host, &question)
     })
+}
+
+/// The report on a packet that can be explained, by ways to the kernel that are open already.
+///
+/// # Errors
+/// The kernel cannot be asked.
+pub(super) fn of(access: &Access, host: &Host, question: &Question) -> Result<ExplainReport, Failure> {
+    let fib = Fib::new(&host.snapshot);
+    let answer = answer(access, question)?;
+    let case = Case {
+        fib: &fib,
+        tunnels: &host.tunnels,
+        destinations: &host.destinations,
+        clues: &host.clues,
+        question,
+        answer: answer.as_ref(),
+    };
+    let mut report = explain::explain(case);
+    if report.verdict == PacketVerdict::Wrong {
+        add_plan(access, host, case, &mut report)?;
+    }
+    Ok(report)
 }
 
 /// What `fix` would do about it.

@@ -6,11 +6,16 @@ use schemars::schema_for;
 use super::cli::{Cli, SchemaName};
 use super::failure::Failure;
 use super::output::Output;
+use crate::core::bundle::contents::Changes;
+use crate::core::bundle::manifest::Manifest;
+use crate::core::bundle::timeline::Timeline;
 use crate::core::report::Outcome;
+use crate::core::report::check::CheckReport;
 use crate::core::report::diagnose::DiagnoseReport;
 use crate::core::report::doctor::DoctorReport;
 use crate::core::report::explain::ExplainReport;
 use crate::core::report::fix::{FixReport, UndoReport};
+use crate::core::report::incident::IncidentReport;
 use crate::core::report::persist::{PersistReport, UnpersistReport};
 use crate::core::report::trace::TraceLine;
 use crate::core::report::verify::VerifyReport;
@@ -62,6 +67,11 @@ pub fn schema(name: SchemaName, output: &Output) -> Result<Outcome, Failure> {
         SchemaName::Unpersist => schema_for!(UnpersistReport),
         SchemaName::Doctor => schema_for!(DoctorReport),
         SchemaName::Watch => schema_for!(WatchLine),
+        SchemaName::Bundle => schema_for!(Manifest),
+        SchemaName::Timeline => schema_for!(Timeline),
+        SchemaName::Changes => schema_for!(Changes),
+        SchemaName::Report => schema_for!(IncidentReport),
+        SchemaName::Check => schema_for!(CheckReport),
     };
     let text = render::document(&schema).map_err(|error| Failure::of("print the schema", &error))?;
     output.print(text).map(|_| Outcome::Ok)

@@ -2,6 +2,7 @@
 
 pub mod assess;
 pub mod attach;
+pub mod capture;
 pub mod cli;
 pub mod diagnose;
 pub mod doctor;
@@ -14,6 +15,8 @@ pub mod lab;
 pub mod output;
 mod own_files;
 pub mod persist;
+pub mod replay;
+pub mod report;
 pub mod settings;
 pub mod signals;
 pub mod standing;
@@ -34,7 +37,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::action::audit;
 use crate::core::report::Outcome;
-use cli::{Cli, Command, Global};
+use cli::{Cli, Command, Format, Global};
 use failure::Failure;
 use settings::Settings;
 
@@ -99,15 +102,23 @@ fn start_log(global: &Global) {
 }
 
 fn run(cli: Cli) -> Result<Outcome, Failure> {
+    if matches!(cli.global.format, Format::Html | Format::Markdown) && !matches!(cli.command, Command::Report(_)) {
+        return Err(Failure::usage("--format html and md are for `report` alone"));
+    }
     let settings = || Settings::resolve(&cli.global);
     match cli.command {
         Command::Doctor => doctor::run(&settings()?),
         Command::Diagnose(args) => diagnose::run(&settings()?, &args),
         Command::Explain(args) => explain::run(&settings()?, &args, cli.global.verbose > 0),
         Command::Trace(args) => trace::run(&settings()?, &args),
+        Command::Replay(args) => replay::run(&settings()?, &args),
         Command::Fix(args) => fix::run(&settings()?, &args),
         Command::Undo(args) => undo::run(&settings()?, &args),
         Command::Verify(args) => verify::run(&settings()?, &args, cli.global.quiet),
+        Command::Capture(args) => capture::run(&settings()?, &args, cli.global.quiet),
+        Command::Report(args) => {
+            report::run(&args, cli.global.format, output::is_colored(cli.global.color, &std::io::stdout()))
+        }
         Command::Watch(args) => watch::run(&settings()?, &args, &cli.global),
         Command::Persist(args) => persist::run(&settings()?, &args),
         Command::Unpersist => persist::release(&settings()?),

@@ -51,7 +51,7 @@ impl Output {
         text: impl FnOnce(&T, Palette) -> String,
     ) -> Result<Printed, Failure> {
         self.print(match self.format {
-            Format::Text => text(report, self.palette),
+            Format::Text | Format::Html | Format::Markdown => text(report, self.palette),
             Format::Json => render::document(report).map_err(|error| Failure::of("print the report", &error))?,
         })
     }
@@ -74,7 +74,7 @@ impl Output {
         text: impl FnOnce(&T, Palette) -> String,
     ) -> Result<String, Failure> {
         match self.format {
-            Format::Text => Ok(text(line, self.palette)),
+            Format::Text | Format::Html | Format::Markdown => Ok(text(line, self.palette)),
             Format::Json => render::line(line).map_err(|error| Failure::of("print a line", &error)),
         }
     }
@@ -102,11 +102,19 @@ impl Output {
     /// # Errors
     /// Standard output cannot be written.
     pub fn print(&self, text: impl AsRef<[u8]>) -> Result<Printed, Failure> {
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
-            Ok(()) => Ok(Printed::Written),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Printed::ReaderGone),
-            Err(error) => Err(Failure::of("write to standard output", &error)),
-        }
+        print(text)
+    }
+}
+
+/// Prints text to standard output.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print(text: impl AsRef<[u8]>) -> Result<Printed, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(Printed::Written),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Printed::ReaderGone),
+        Err(error) => Err(Failure::of("write to standard output", &error)),
     }
 }

@@ -5,12 +5,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use vpnfix_common::{ABI_VERSION, NETNS_UNKNOWN, STACK_FRAMES, act, event_kind, flag, hook, lookup_kind, occasion};
+use vpnfix_common::{
+    ABI_VERSION, HEADER_BYTES, NETNS_UNKNOWN, STACK_FRAMES, act, event_kind, flag, hook, lookup_kind, occasion,
+};
 
 use super::observation::{
-    Act, DecodeError, DestinationTotal, DropPlace, FlowEvent, FlowKey, FlowMarks, FlowSeen, Hook, LookupKey,
-    LookupKind, LookupOutcome, LookupSeen, Observation, Occasion, PacketKey, PacketSeen, PreviousOutcome, Tally, Task,
-    TcpSeen, TcpState,
+    Act, DecodeError, DestinationTotal, DropPlace, FlowEvent, FlowKey, FlowMarks, FlowSeen, HeadersSeen, Hook,
+    LookupKey, LookupKind, LookupOutcome, LookupSeen, Observation, Occasion, PacketKey, PacketSeen, PreviousOutcome,
+    Tally, Task, TcpSeen, TcpState,
 };
 
 /// `EAGAIN` (`include/uapi/asm-generic/errno-base.h`).
@@ -25,32 +27,41 @@ const ERRNO_MAX: i32 = 4095;
 /// See [`DecodeError`]. The record's size must be exactly that of its kind.
 pub fn observation(record: &[u8]) -> Result<Observation, DecodeError> {
     let mut reader = Reader::new(record);
-    let abi = reader.u16()?;
-    if abi != ABI_VERSION {
-        return Err(DecodeError::Version { got: abi, want: ABI_VERSION });
-    }
-    let kind = reader.u16()?;
-    let size = reader.u32()?;
-    let need = match kind {
-        event_kind::LOOKUP => size_of::<vpnfix_common::LookupEvent>(),
-        event_kind::PACKET => size_of::<vpnfix_common::PacketEvent>(),
-        event_kind::TCP => size_of::<vpnfix_common::TcpEvent>(),
-        event_kind::FLOW => size_of::<vpnfix_common::FlowEvent>(),
-        _ => return Err(unknown("kind of record", kind)),
-    };
-    if record.len() < need {
-        return Err(DecodeError::Truncated { got: record.len(), need });
-    }
-    if record.len() != need || u64::from(size) != need as u64 {
-        return Err(unknown("size of record", record.len() as u64));
-    }
-    let time_ns = reader.u64()?;
+    let (kind, time_ns) = reader.header(|kind| match kind {
+        event_kind::LOOKUP => Some(size_of::<vpnfix_common::LookupEvent>()),
+        event_kind::PACKET => Some(size_of::<vpnfix_common::PacketEvent>()),
+        event_kind::TCP => Some(size_of::<vpnfix_common::TcpEvent>()),
+        event_kind::FLOW => Some(size_of::<vpnfix_common::FlowEvent>()),
+        _ => None,
+    })?;
     match kind {
         event_kind::LOOKUP => lookup_event(&mut reader, time_ns).map(Observation::Lookup),
         event_kind::PACKET => packet_event(&mut reader, time_ns).map(Observation::Packet),
         event_kind::TCP => tcp_event(&mut reader, time_ns).map(Observation::Tcp),
         _ => flow_event(&mut reader, time_ns).map(Observation::Flow),
     }
+}
+
+/// A record of the ring buffer of headers. Of its bytes only those are taken that are the packet's.
+///
+/// # Errors
+///
+/// See [`DecodeError`].
+pub fn headers(record: &[u8]) -> Result<HeadersSeen, DecodeError> {
+    let mut reader = Reader::new(record);
+    let (_, time_ns) =
+        reader.header(|kind| (kind == event_kind::HEADERS).then_some(size_of::<vpnfix_common::HeadersEvent>()))?;
+    let key = reader.packet_key()?;
+    let length = reader.u32()?;
+    let link_length = reader.u32()?;
+    let linear = reader.u32()? as usize;
+    reader.skip(4)?;
+    let bytes: [u8; HEADER_BYTES] = reader.take()?;
+    let bytes = bytes.get(..linear.min(HEADER_BYTES)).unwrap_or_default().to_vec();
+    // No link has so long a header that nothing else would be told: `data` then stands elsewhere.
+    let link_length = usize::try_from(link_length).ok().filter(|length| *length <= bytes.len());
+    let link_length = link_length.ok_or_else(|| unknown("place of a packet's headers", record.len() as u64))?;
+    Ok(HeadersSeen { time_ns, key, length, link_length, bytes })
 }
 
 /// A key of the map of lookups.
@@ -209,6 +220,25 @@ impl<'a> Reader<'a> {
         self.rest = rest;
         self.taken += N;
         Ok(*taken)
+    }
+
+    /// Version, kind and time of a record, whose size must be that of its kind.
+    fn header(&mut self, size_of_kind: impl Fn(u16) -> Option<usize>) -> Result<(u16, u64), DecodeError> {
+        let got = self.rest.len();
+        let abi = self.u16()?;
+        if abi != ABI_VERSION {
+            return Err(DecodeError::Version { got: abi, want: ABI_VERSION });
+        }
+        let kind = self.u16()?;
+        let size = self.u32()?;
+        let need = size_of_kind(kind).ok_or_else(|| unknown("kind of record", kind))?;
+        if got < need {
+            return Err(DecodeError::Truncated { got, need });
+        }
+        if got != need || u64::from(size) != need as u64 {
+            return Err(unknown("size of record", got as u64));
+        }
+        Ok((kind, self.u64()?))
     }
 
     fn skip(&mut self, count: usize) -> Result<(), DecodeError> {

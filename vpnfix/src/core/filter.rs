@@ -1,12 +1,14 @@
 //! Which lines of a trace are told: what the kernel side cannot leave out without losing a walk, or before it knows what
 //! is right.
 
+use serde::{Deserialize, Serialize};
+
 use super::live::{Standing, Verdict};
 use super::report::flow::{Fate, StoryReport};
 use super::report::trace::{Summary, TraceLine};
 
 /// What is asked for. Empty: everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// Lookups in this table, and stories with one.
     pub table: Option<u32>,

@@ -13,7 +13,7 @@ use super::observation::{Hook, LookupKey, LookupKind, LookupOutcome, PacketKey};
 use super::walk;
 
 /// A prefix that the kernel side watches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
     /// The prefix.
     pub prefix: IpNet,

@@ -41,5 +41,12 @@ pub mod watch;
 pub mod report;
 pub mod story;
 
+pub mod packets;
+pub mod recording;
+pub mod telling;
+
+pub mod bundle;
+pub mod redact;
+
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -18,6 +18,19 @@ pub enum Observation {
     Flow(FlowEvent),
 }
 
+impl Observation {
+    /// When, nanoseconds of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn time_ns(&self) -> u64 {
+        match self {
+            Self::Lookup(seen) => seen.time_ns,
+            Self::Packet(seen) => seen.time_ns,
+            Self::Tcp(seen) => seen.time_ns,
+            Self::Flow(event) => event.time_ns,
+        }
+    }
+}
+
 /// Which hook a lookup was seen by. It tells what an outcome means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -66,7 +79,7 @@ pub enum Occasion {
 }
 
 /// What lookups are counted by. `netns` is the namespace's inode, `None` where the hook cannot tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LookupKey {
     /// Namespace.
     pub netns: Option<u32>,
@@ -91,7 +104,7 @@ pub struct LookupKey {
 }
 
 /// The result of a table or of a walk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LookupOutcome {
     /// A route.
     Hit,
@@ -158,8 +171,23 @@ pub struct PacketSeen {
     pub task: Task,
 }
 
+/// The first bytes of a packet, as it was handed to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadersSeen {
+    /// When, nanoseconds of `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// What the packet is counted by.
+    pub key: PacketKey,
+    /// Bytes from the network header on, of the whole packet.
+    pub length: u32,
+    /// Bytes of the link's header, which [`HeadersSeen::bytes`] begins with.
+    pub link_length: usize,
+    /// The bytes; payload may be among them.
+    pub bytes: Vec<u8>,
+}
+
 /// What packets are counted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PacketKey {
     /// Namespace of the device.
     pub netns: u32,
@@ -209,7 +237,7 @@ pub enum TcpState {
 }
 
 /// Addresses and ports of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FlowSeen {
     /// Source, absent while none is chosen.
     pub source: Option<IpAddr>,
@@ -225,7 +253,7 @@ pub struct FlowSeen {
 
 /// What happened to a flow, without the times: what is counted flow by flow. The flow's destination is the watched address,
 /// for packets that came from there as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FlowKey {
     /// Namespace.
     pub netns: u32,
@@ -240,7 +268,7 @@ pub struct FlowKey {
 }
 
 /// What can happen to a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Act {
     /// A route was looked up for it.
     Lookup {
@@ -268,7 +296,7 @@ pub enum Act {
 }
 
 /// Where and why a packet was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DropPlace {
     /// It came from the destination; otherwise it was on its way there.
     pub incoming: bool,
@@ -315,7 +343,7 @@ pub struct Task {
 }
 
 /// Counts and times of one key, all CPUs together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// How many.
     pub count: u64,
@@ -328,7 +356,7 @@ pub struct Tally {
 }
 
 /// Everything counted so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Lookups by key.
     pub lookups: Vec<(LookupKey, Tally)>,
@@ -345,7 +373,7 @@ pub struct Totals {
 }
 
 /// Count of one destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationTotal {
     /// Namespace.
     pub netns: u32,

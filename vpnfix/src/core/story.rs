@@ -1,5 +1,6 @@
 //! From observations to the lines and the summary of a trace.
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -17,18 +18,25 @@ use super::report::trace::{
 use super::walk::{self, Fib, Flow, Match};
 
 /// The distance from the kernel's monotonic clock to the wall clock, taken once so that all times of a trace agree.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct WallClock {
     /// Nanoseconds to add to `CLOCK_MONOTONIC` for the time since 1970.
-    pub offset_ns: i128,
+    pub offset_ns: i64,
 }
 
 impl WallClock {
+    /// Nanoseconds since 1970.
+    #[must_use]
+    pub fn unix_ns(self, monotonic_ns: u64) -> i128 {
+        i128::from(self.offset_ns) + i128::from(monotonic_ns)
+    }
+
     /// RFC 3339 in UTC with microseconds.
     #[must_use]
     pub fn tell(self, monotonic_ns: u64) -> String {
         let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-        OffsetDateTime::from_unix_timestamp_nanos(self.offset_ns + i128::from(monotonic_ns))
+        OffsetDateTime::from_unix_timestamp_nanos(self.unix_ns(monotonic_ns))
             .ok()
             .and_then(|time| time.format(format).ok())
             .unwrap_or_else(|| format!("{monotonic_ns} ns after boot"))
@@ -98,19 +106,9 @@ impl Teller {
         };
         let mut lines = vec![TraceLine::Lookup(line)];
         if let Some(verdict) = self.verdicts.lookup(seen.key.watch, standing) {
-            let asked = Flow {
-                from: seen.flow.source,
-                iif: seen.iif,
-                oif: seen.oif,
-                mark: seen.mark,
-                uid: seen.uid,
-                protocol: seen.flow.protocol,
-                source_port: seen.flow.source_port,
-                destination_port: seen.flow.destination_port,
-                ..Flow::plain(seen.flow.destination)
-            };
             let refused = matches!(seen.key.outcome, LookupOutcome::Refused(_));
-            let (rule, owner) = rule_of(&Fib::new(view.snapshot), clues, &asked, seen.key.table, refused);
+            let fib = Fib::new(view.snapshot);
+            let (rule, owner) = rule_of(&fib, clues, &flow_asked(seen), seen.key.table, refused);
             lines.push(TraceLine::Verdict(VerdictLine {
                 time,
                 prefix: watch.prefix,
@@ -333,6 +331,21 @@ pub(super) fn flow(seen: &FlowSeen) -> FlowReport {
 
 pub(super) fn task(task: &Task) -> TaskReport {
     TaskReport { pid: task.process, name: task.comm.clone() }
+}
+
+/// The flow that a lookup asked about, as the engine takes it.
+pub(super) fn flow_asked(seen: &LookupSeen) -> Flow {
+    Flow {
+        from: seen.flow.source,
+        iif: seen.iif,
+        oif: seen.oif,
+        mark: seen.mark,
+        uid: seen.uid,
+        protocol: seen.flow.protocol,
+        source_port: seen.flow.source_port,
+        destination_port: seen.flow.destination_port,
+        ..Flow::plain(seen.flow.destination)
+    }
 }
 
 /// The rule that must have led a lookup to its table, and who put it there. The engine's walk is preferred; where it

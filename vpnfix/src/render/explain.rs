@@ -48,6 +48,17 @@ pub fn text(report: &ExplainReport, every_rule: bool, palette: Palette) -> Strin
     out
 }
 
+/// The walk and the kernel's answer alone, as plain text.
+pub(super) fn walk_text(report: &ExplainReport) -> String {
+    let palette = Palette::new(false);
+    let mut out = format!("{}\n", packet(&report.flow));
+    walk(&mut out, &report.steps, false, palette);
+    out.push_str("The kernel's answer\n");
+    kernel(&mut out, report, palette);
+    let _ = writeln!(out, "{}", verdict(report, palette));
+    out
+}
+
 /// The packet in one line, as far as it is other than plain.
 fn packet(flow: &Packet) -> String {
     let mut words = vec![format!("a packet to {}", flow.to)];

@@ -91,7 +91,7 @@ fn ladder(out: &mut String, confirmation: &Confirmation, palette: Palette) {
     }
 }
 
-fn rung_name(name: RungName) -> &'static str {
+pub(super) fn rung_name(name: RungName) -> &'static str {
     match name {
         RungName::KernelAnswer => "the kernel's answer",
         RungName::LiveLookup => "live lookups",

@@ -1,12 +1,14 @@
-//! Text and JSON, from the same report values.
+//! Text, JSON, Markdown and HTML, from the same report values.
 
 mod cure;
 pub mod diagnose;
 pub mod doctor;
 pub mod explain;
 pub mod fix;
+pub mod incident;
 pub mod live;
 pub mod metrics;
+pub mod pcapng;
 pub mod persist;
 pub mod story;
 pub mod trace;

@@ -132,7 +132,7 @@ fn network_tools() -> Need {
 
 /// What boots Debian's kernels. virtme-ng asks `file` for a kernel image's version, kmod for the modules that its
 /// initramfs must load, and puts a busybox into that.
-fn machine_tools() -> [Need; 4] {
+fn machine_tools() -> [Need; 5] {
     let state = match process::find("qemu-system-x86_64") {
         Some(found) => State::There(found.display().to_string()),
         None => State::Missing(vec![Remedy::BesideBackports("qemu-system-x86")]),
@@ -141,6 +141,8 @@ fn machine_tools() -> [Need; 4] {
         Need { what: "machine emulator", state },
         programs("kernel module tools", &["modprobe", "depmod"], &["kmod"]),
         programs("Debian system builder", &["mmdebstrap"], &["mmdebstrap"]),
+        // Not of the machines, but of a scene: a reader of packets that knows nothing of vpnfix.
+        programs("packet reader", &["tshark"], &["tshark"]),
         programs("initramfs tools", &["busybox", "file"], &["busybox-static", "file"]),
     ]
 }

@@ -21,9 +21,10 @@ const ALL_KINDS: (&str, &str) = ("VPNFIX_ALL_KINDS", "1");
 
 /// Scenes about files, the journal, system calls, the terminal, the rules of others, and who made them: they hang on no kind
 /// of tunnel, and a brief run plays them on the host's own kernel alone, where they take seconds instead of minutes.
-const ON_ANY_KERNEL: [&str; 22] = [
+const ON_ANY_KERNEL: [&str; 24] = [
     "audit",
     "bad_cases",
+    "capture",
     "careless",
     "chaos",
     "coexistence",
@@ -41,6 +42,7 @@ const ON_ANY_KERNEL: [&str; 22] = [
     "netlink",
     "persist",
     "races",
+    "recordings",
     "trace_options",
     "watch",
     "many",

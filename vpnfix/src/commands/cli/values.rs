@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::Protocol;
 use crate::core::model::{TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
+use crate::core::recording::LIMIT_MAX;
 
 /// An address or a prefix; an address stands for itself alone.
 pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
@@ -84,6 +85,11 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     let number: u64 = number.parse().map_err(|_| "not a size (65536, 64K, 10M, 1G)".to_string())?;
     // Below this a file would hold hardly more than its first line.
     number.checked_mul(1 << shift).filter(|size| *size >= 4096).ok_or_else(|| "at least 4K, and less than 2^64".into())
+}
+
+/// A size that a recording may have.
+pub(super) fn record_limit(text: &str) -> Result<u64, String> {
+    size(text).and_then(|size| if size <= LIMIT_MAX { Ok(size) } else { Err("at most 1G".into()) })
 }
 
 #[cfg(test)]

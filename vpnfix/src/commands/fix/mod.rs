@@ -5,9 +5,10 @@ pub(super) mod confirmation;
 mod cure;
 pub(super) mod repair;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::assess::{Access, Controls, Host, in_namespace};
+use super::assess::{Access, Controls, Host, in_namespace_asking};
 use super::attach;
 use super::cli::FixArgs;
 use super::failure::Failure;
@@ -30,6 +31,7 @@ use crate::core::report::{Outcome, VERSION};
 use crate::core::walk::Fib;
 use crate::render;
 use crate::system::bpf::{self, Request, Tracer};
+use crate::system::netlink::QueryThread;
 use crate::system::probe::Probe;
 use cure::Cure;
 use repair::Repair;
@@ -49,7 +51,19 @@ pub fn run(settings: &Settings, args: &FixArgs) -> Result<Outcome, Failure> {
 /// # Errors
 /// Something lacks that is needed before the first change.
 pub fn report(settings: &Settings, args: &FixArgs) -> Result<FixReport, Failure> {
-    in_namespace(settings, async |access| {
+    report_asking(settings, args, None)
+}
+
+/// The same, with a thread that asks for routes already.
+///
+/// # Errors
+/// As [`report`].
+pub(super) fn report_asking(
+    settings: &Settings,
+    args: &FixArgs,
+    queries: Option<Arc<QueryThread>>,
+) -> Result<FixReport, Failure> {
+    in_namespace_asking(settings, queries, async |access| {
         // Taken before the host is read: what is planned from must not change under another vpnfix's hands.
         let _lock = if args.dry_run { None } else { Some(lock(&access.netns)?) };
         let signals = Signals::listen()?;
@@ -186,6 +200,7 @@ pub(super) fn blank(host: &Host, judgement: &Judgement, plan: &Plan, dry_run: bo
         before: judgement.findings.clone(),
         plan: PlanReport::from(plan),
         applied: Vec::new(),
+        applied_at: Vec::new(),
         confirmations: Vec::new(),
         remaining: Vec::new(),
         rollback: None,

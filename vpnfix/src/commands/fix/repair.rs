@@ -21,8 +21,10 @@ use crate::core::observation::Totals;
 use crate::core::plan::Plan;
 use crate::core::report::Outcome;
 use crate::core::report::fix::{Difference, FixReport, Rollback};
+use crate::core::story::WallClock;
 use crate::core::verify::Known;
 use crate::system::bpf::Tracer;
+use crate::system::host;
 use crate::system::probe::{Probe, ProbeTarget};
 
 /// A repair that is ready to start: everything that could fail without a change has succeeded.
@@ -68,6 +70,8 @@ impl Repair<'_> {
         let changed = Instant::now();
         let added: Vec<Rule> = self.plan.steps.iter().map(|step| step.rule.clone()).collect();
         report.applied = added.iter().map(Rule::add_command).collect();
+        let clock = WallClock { offset_ns: i64::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0) };
+        report.applied_at = change.added_at().iter().map(|time| clock.tell(*time)).collect();
         let at_change = attach::totals(tracer);
         let encrypted = encrypted(&self.host);
         let (judgement, differences) = match self.check(&added).await {

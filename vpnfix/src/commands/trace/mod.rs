@@ -1,14 +1,16 @@
 //! `vpnfix trace`.
 
 mod command;
+mod intake;
+pub(super) mod record;
 mod screen;
-mod session;
-mod sink;
+pub(super) mod session;
+pub(super) mod sink;
 mod symbols;
 
 use ipnet::IpNet;
 
-use super::assess::{Host, in_namespace};
+use super::assess::{Access, Host, in_namespace};
 use super::attach;
 use super::cli::{Protocol, TraceArgs};
 use super::failure::Failure;
@@ -24,6 +26,8 @@ use crate::system::bpf::Request;
 use crate::system::namespace::Target;
 use crate::system::ready_file::ReadyFile;
 use crate::system::terminal;
+use intake::Intake;
+use record::Files;
 use session::Session;
 use sink::Sink;
 
@@ -45,25 +49,43 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
             ReadyFile::clear(path).map_err(|error| Failure::of(&format!("remove {}", path.display()), &error))?;
         }
         let sink = Sink::open(settings.output, args)?;
+        let files = Files::create(args)?;
         let host = Host::read(&access, settings, &[]).await?;
-        let (watches, holes) = asked.watched(&host)?;
-        let tracer = attach::attach(&Request {
-            watches: watches.iter().map(|watch| watch.prefix).collect(),
-            holes,
-            query_thread: Some(access.queries.thread_id()),
-            log_level: settings.kernel_log,
-            protocol: args.proto.map(|protocol| match protocol {
-                Protocol::Icmp => ICMP,
-                Protocol::Number(number) => number,
-            }),
-            port: args.port,
-            by_flow: true,
-            ..attach::request(&access.netns, every_namespace)
-        })?;
         let live = asked.is_live(settings);
-        let session = Session::new(settings, asked, access, host, watches, tracer, sink);
+        let session = attached(settings, asked, access, host, files, sink)?;
         if live { session.show(signals).await } else { session.run(signals).await }
     })
+}
+
+/// Attaches to the kernel for what was asked for.
+///
+/// # Errors
+/// There is nothing to watch, or the kernel cannot be traced.
+pub(super) fn attached<'a>(
+    settings: &'a Settings,
+    asked: Asked<'a>,
+    access: Access,
+    host: Host,
+    files: Files,
+    sink: Sink,
+) -> Result<Session<'a>, Failure> {
+    let (watches, holes) = asked.watched(&host)?;
+    let tracer = attach::attach(&Request {
+        watches: watches.iter().map(|watch| watch.prefix).collect(),
+        holes,
+        query_thread: Some(access.queries.thread_id()),
+        log_level: settings.kernel_log,
+        protocol: asked.args.proto.map(|protocol| match protocol {
+            Protocol::Icmp => ICMP,
+            Protocol::Number(number) => number,
+        }),
+        port: asked.args.port,
+        by_flow: true,
+        headers: files.want_packets(),
+        ..attach::request(&access.netns, asked.every_namespace)
+    })?;
+    let intake = Intake::new(settings, asked, access, host, watches, tracer, files)?;
+    Ok(Session::new(intake, sink))
 }
 
 /// What was asked for.

@@ -11,7 +11,6 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::session::{Session, ticking};
-use crate::commands::attach;
 use crate::commands::failure::Failure;
 use crate::commands::signals::Signals;
 use crate::core::observation::Totals;
@@ -56,12 +55,11 @@ impl Session<'_> {
             began: Instant::now(),
         };
         let ended = self.view(&mut view, signals, keys).await;
-        let began = view.began;
         // Given back before anything is printed.
         let given_back = view.terminal.give_back();
         drop(view);
         ended?;
-        let summary = self.summary(began, None)?;
+        let summary = self.intake.finish(None)?;
         let outcome = summary.outcome;
         // A terminal that takes no output any more would keep the summary, and this process, waiting.
         if given_back.is_ok() {
@@ -79,11 +77,12 @@ impl Session<'_> {
         let listen = |kind| signal(kind).map_err(|error| Failure::of("listen for signals", &error));
         let (mut hangup, mut stop) = (listen(SignalKind::hangup())?, listen(SignalKind::from_raw(libc::SIGTSTP))?);
         let mut continued = listen(SignalKind::from_raw(libc::SIGCONT))?;
-        let period = self.asked.args.period;
+        let period = self.intake.asked.args.period;
         let deadline = period.and_then(|period| view.began.checked_add(period)).map(tokio::time::Instant::from_std);
         let mut look = ticking(LOOK);
         let mut seen = Vec::new();
         loop {
+            self.intake.flush()?;
             let expired = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -105,13 +104,14 @@ impl Session<'_> {
                     None => return Ok(()),
                 },
                 _ = look.tick() => {
-                    self.refresh().await?;
+                    self.intake.refresh().await?;
                     self.look(view)?;
                 }
-                events = self.next(&mut seen) => {
+                events = self.intake.next(&mut seen) => {
                     events?;
-                    for observation in seen.drain(..) {
-                        self.take(&observation);
+                    for record in seen.drain(..) {
+                        // The verdicts go on; their lines are the screen's.
+                        drop(self.intake.see(&record)?);
                     }
                     // What came is shown at the next look.
                     continue;
@@ -126,7 +126,7 @@ impl Session<'_> {
         if view.screen.paused {
             return Ok(());
         }
-        let totals = self.totals()?;
+        let totals = self.intake.totals()?;
         let glance = self.glance(&totals, view.began.elapsed().as_secs_f64());
         view.board = Board::next(Some(&view.board), glance);
         self.choose(view);
@@ -137,24 +137,25 @@ impl Session<'_> {
     fn choose(&mut self, view: &mut View) {
         let rows = view.screen.rows(&view.board);
         let chosen = rows.get(view.screen.position(&rows)).map(|flow| flow.flow_id);
-        view.whole = chosen.and_then(|flow_id| self.with_case(|flows, case| flows.report(flow_id, case)));
+        view.whole =
+            chosen.and_then(|flow_id| self.intake.telling.with_case(|flows, case| flows.report(flow_id, case)));
     }
 
     fn draw(&mut self, view: &mut View) -> Result<(), Failure> {
-        let colored = self.settings.output.palette().is_colored();
+        let colored = self.intake.settings.output.palette().is_colored();
         let View { terminal, board, screen, whole, .. } = view;
         terminal.draw(|frame| draw::draw(frame, board, screen, whole.as_ref(), colored)).map_err(|error| failed(&error))
     }
 
     fn glance(&mut self, totals: &Totals, seconds: f64) -> Glance {
-        let filter = self.asked.filter();
-        let mut flows = self.with_case(|flows, case| flows.outlines(case));
+        let filter = self.intake.asked.filter();
+        let mut flows = self.intake.telling.with_case(|flows, case| flows.outlines(case));
         flows.retain(|flow| filter.passes_story(flow));
         let sessions = flows.iter().filter_map(session).collect();
         let tunnels = self.tunnels();
         let lost = totals.losses;
         Glance {
-            host: self.host.snapshot.host.hostname.clone(),
+            host: self.intake.telling.basis().snapshot.host.hostname.clone(),
             time: self.now(),
             seconds,
             lookups: totals.lookups.iter().map(|(_, tally)| tally.count).sum(),
@@ -171,10 +172,10 @@ impl Session<'_> {
     }
 
     fn tunnels(&mut self) -> Vec<TunnelRow> {
-        let indices: Vec<u32> = self.host.tunnels.iter().map(|tunnel| tunnel.ifindex).collect();
+        let indices: Vec<u32> = self.intake.tunnels.iter().map(|tunnel| tunnel.ifindex).collect();
         let associations: Vec<Option<Encryption>> =
-            self.with_case(|_, case| indices.iter().map(|index| case.encryption(*index)).collect());
-        let snapshot = &self.host.snapshot;
+            self.intake.telling.with_case(|_, case| indices.iter().map(|index| case.encryption(*index)).collect());
+        let snapshot = &self.intake.telling.basis().snapshot;
         let row = |(index, encryption): (&u32, Option<Encryption>)| {
             let link = snapshot.link(*index)?;
             let counters = &link.counters;
@@ -219,7 +220,7 @@ impl Session<'_> {
             Some(Command::Quit) => return Ok(true),
             Some(Command::Plan) => view.screen.over = self.plan(),
             Some(Command::Fix) => self.fix(view)?,
-            Some(Command::Write) => view.screen.message = self.write(view),
+            Some(Command::Write) => view.screen.message = self.write(),
             None => {}
         }
         self.choose(view);
@@ -258,10 +259,10 @@ impl Session<'_> {
 
     fn vpnfix(&self, words: &[&str]) -> Process {
         let mut command = Process::new("/proc/self/exe");
-        if let Some(netns) = self.settings.netns.name() {
+        if let Some(netns) = self.intake.settings.netns.name() {
             command.args(["--netns", &netns]);
         }
-        for tunnel in &self.settings.tunnels {
+        for tunnel in &self.intake.settings.tunnels {
             command.args(["--tunnel", tunnel]);
         }
         command.args(words);
@@ -270,10 +271,10 @@ impl Session<'_> {
 
     /// Writes what is seen into a new file of the present folder, as the lines that `trace --format json` would have
     /// written: what is attached, and the summary.
-    fn write(&mut self, view: &View) -> String {
+    fn write(&mut self) -> String {
         let path = format!("vpnfix-trace-{}.json", host::unix_time());
-        let written = self.summary(view.began, None).map_err(|failure| failure.message).and_then(|summary| {
-            let lines = [TraceLine::Start(self.start()), TraceLine::Summary(summary)];
+        let written = self.intake.summary().map_err(|failure| failure.message).and_then(|summary| {
+            let lines = [TraceLine::Start(self.intake.telling.start()), TraceLine::Summary(summary)];
             let text = lines.iter().map(render::line).collect::<Result<String, _>>().map_err(|e| e.to_string())?;
             let file = OpenOptions::new().write(true).create_new(true).open(&path);
             file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| error.to_string())
@@ -285,13 +286,7 @@ impl Session<'_> {
     }
 
     fn now(&self) -> String {
-        self.clock.tell(host::monotonic_ns())
-    }
-
-    fn totals(&mut self) -> Result<Totals, Failure> {
-        let totals = attach::totals(&self.tracer)?;
-        self.count(&totals);
-        Ok(totals)
+        self.intake.telling.setup().clock.tell(host::monotonic_ns())
     }
 }
 

@@ -11,6 +11,8 @@ use crate::system::rotating::{RotatingFile, Rotation};
 pub enum Sink {
     /// Standard output.
     Standard(Output),
+    /// Memory, up to a bound, as JSON Lines.
+    Kept(KeptLines),
     /// A file; its name is for errors.
     File {
         /// How lines are made.
@@ -43,11 +45,54 @@ impl Sink {
     pub fn line(&mut self, line: &TraceLine) -> Result<Printed, Failure> {
         match self {
             Self::Standard(output) => output.line(line, render::trace::text),
+            Self::Kept(kept) => {
+                let text = render::line(line).map_err(|error| Failure::of("print a line", &error))?;
+                kept.add(&text, matches!(line, TraceLine::Summary(_)));
+                Ok(Printed::Written)
+            }
             Self::File { output, file, name } => {
                 let text = output.rendered(line, render::trace::text)?;
                 file.write(text.as_bytes()).map_err(|error| Failure::of(&format!("write to {name}"), &error))?;
                 Ok(Printed::Written)
             }
         }
+    }
+}
+
+/// Lines that are kept up to a bound. The summary, which comes last, is always kept.
+#[derive(Debug, Default)]
+pub struct KeptLines {
+    /// The lines.
+    pub text: Vec<u8>,
+    /// How many found no room.
+    pub left_out: u64,
+}
+
+impl KeptLines {
+    /// Most bytes before the summary.
+    const BYTES: usize = 24 << 20;
+
+    fn add(&mut self, line: &str, always: bool) {
+        if always || self.text.len() + line.len() <= Self::BYTES {
+            self.text.extend_from_slice(line.as_bytes());
+        } else {
+            self.left_out += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_the_summary_always_finds_it() {
+        let mut kept = KeptLines::default();
+        let long = "x".repeat(KeptLines::BYTES / 2 + 1);
+        kept.add(&long, false);
+        kept.add(&long, false);
+        assert_eq!((kept.text.len(), kept.left_out), (long.len(), 1));
+        kept.add(&long, true);
+        assert_eq!((kept.text.len(), kept.left_out), (2 * long.len(), 1));
     }
 }

@@ -53,7 +53,7 @@ fn progress(report: &VerifyReport, begun: Instant) -> String {
 }
 
 /// One round of everything.
-async fn report(access: &Access, settings: &Settings, args: &VerifyArgs) -> Result<VerifyReport, Failure> {
+pub(super) async fn report(access: &Access, settings: &Settings, args: &VerifyArgs) -> Result<VerifyReport, Failure> {
     let host = Host::read_for_judging(access, settings, &[]).await?;
     let measured = measure::measure(access, &host, args).await?;
     // The routes are judged after the time of the measurement, as they are when it is told.

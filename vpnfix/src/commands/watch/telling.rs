@@ -98,7 +98,7 @@ impl Teller {
 
     /// Wall-clock time now.
     pub(super) fn time(&self) -> String {
-        let offset_ns = i128::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0);
+        let offset_ns = i64::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0);
         WallClock { offset_ns }.tell(host::monotonic_ns())
     }
 

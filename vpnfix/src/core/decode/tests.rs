@@ -256,3 +256,36 @@ fn keys_are_read_and_short_ones_refused() {
         assert!(destination_key(&destination[..length]).is_err());
     }
 }
+
+/// Headers of a packet of which so many bytes are its own, behind a link's header of that length.
+fn headers_record(link_length: u32, linear: u32) -> Vec<u8> {
+    let mut record = Vec::new();
+    record.extend(ABI_VERSION.to_ne_bytes());
+    record.extend(event_kind::HEADERS.to_ne_bytes());
+    record.extend((size_of::<vpnfix_common::HeadersEvent>() as u32).to_ne_bytes());
+    record.extend(79u64.to_ne_bytes());
+    record.extend(packet_key_bytes());
+    for number in [1400u32, link_length, linear, 0] {
+        record.extend(number.to_ne_bytes());
+    }
+    record.extend([0xbb; HEADER_BYTES]);
+    record
+}
+
+#[test]
+fn of_a_packets_bytes_only_its_own_are_taken() {
+    let seen = headers(&headers_record(14, 42)).unwrap();
+    assert_eq!((seen.time_ns, seen.length, seen.link_length, seen.bytes.len()), (79, 1400, 14, 42));
+    assert_eq!(headers(&headers_record(14, u32::MAX)).unwrap().bytes.len(), HEADER_BYTES);
+    assert!(headers(&headers_record(0, 0)).unwrap().bytes.is_empty());
+    // A link's header that is longer than what there is.
+    for link_length in [43, u32::MAX] {
+        assert!(headers(&headers_record(link_length, 42)).is_err());
+    }
+    for length in 0..headers_record(14, 42).len() {
+        assert!(headers(&headers_record(14, 42)[..length]).is_err());
+    }
+    // Each ring buffer has its own kinds.
+    assert!(observation(&headers_record(14, 42)).is_err());
+    assert!(headers(&packet_record()).is_err());
+}

@@ -18,6 +18,8 @@ pub use tell::Case;
 
 /// Most stories that are kept; what comes later is counted.
 const STORIES_MAX: usize = 8192;
+/// Most things that happened that are kept: as many as the kernel side tells apart.
+const ACTS_MAX: usize = vpnfix_common::FLOWS_MAX as usize;
 /// A story is told when nothing new came for so long: a packet's lookup, its way out and its answer then stand in one.
 const SETTLED_NS: u64 = 400_000_000;
 /// Most TCP states of one story that are kept, the latest.
@@ -147,6 +149,13 @@ impl Flows {
         }
     }
 
+    /// The count that was taken last of something that happened.
+    #[must_use]
+    pub fn tally(&self, key: &FlowKey) -> Option<Tally> {
+        let (story, act) = self.by_key.get(key)?;
+        self.stories.get(*story)?.acts.get(*act).map(|act| act.tally)
+    }
+
     /// Numbers of the stories that have something new and have settled by this time; of all that have something new at
     /// the end of time.
     #[must_use]
@@ -172,6 +181,10 @@ impl Flows {
     fn place(&mut self, key: &FlowKey) -> Option<(usize, usize)> {
         if let Some(place) = self.by_key.get(key) {
             return Some(*place);
+        }
+        if self.by_key.len() >= ACTS_MAX {
+            self.untold += 1;
+            return None;
         }
         let story = self.story_of(key)?;
         let acts = &mut self.stories.get_mut(story)?.acts;

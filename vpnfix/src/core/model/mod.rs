@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod link;
+pub mod neighbour;
 pub mod policy;
 pub mod question;
 pub mod route;
@@ -11,6 +12,7 @@ pub mod snapshot;
 
 pub use address::Address;
 pub use link::{DeviceSettings, Link, LinkCounters, LinkKind, TunnelKey};
+pub use neighbour::NeighbourEntry;
 pub use policy::{Direction, Policy, Template};
 pub use question::{Answer, Arrival, Question, Reply};
 pub use route::{Nexthop, Preference, Route, RouteKind};

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Family, Mark};
 
 /// One security association as the kernel holds it (`struct xfrm_usersa_info`, `include/uapi/linux/xfrm.h`). Keys and
 /// algorithms are no part of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityAssociation {
     /// Family of the outer addresses.
     pub family: Family,
@@ -41,7 +43,7 @@ pub struct SecurityAssociation {
 }
 
 /// How packets are wrapped (`XFRM_MODE_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SaMode {
     /// The payload alone.
     Transport,
@@ -54,7 +56,7 @@ pub enum SaMode {
 }
 
 /// Direction of an association.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SaDirection {
     /// Decrypts.
     In,
@@ -63,7 +65,7 @@ pub enum SaDirection {
 }
 
 /// UDP encapsulation (RFC 3948), ports in host byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Encapsulation {
     /// `UDP_ENCAP_*`: 2 for ESP in UDP.
     pub kind: u16,
@@ -74,7 +76,7 @@ pub struct Encapsulation {
 }
 
 /// What an association did so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SaUsage {
     /// Bytes.
     pub bytes: u64,
@@ -93,7 +95,7 @@ pub struct SaUsage {
 }
 
 /// Limits of an association; absent means none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SaLimits {
     /// Bytes.
     pub bytes: Option<u64>,
@@ -106,7 +108,7 @@ pub struct SaLimits {
 }
 
 /// Sequence numbers of an association.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SaReplay {
     /// Size of the window in packets.
     pub window: u32,

@@ -38,6 +38,9 @@ pub struct FixReport {
     pub plan: PlanReport,
     /// The commands equivalent to what was really done, in order.
     pub applied: Vec<String>,
+    /// When the kernel had acknowledged each of them, RFC 3339, UTC.
+    #[serde(default)]
+    pub applied_at: Vec<String>,
     /// The ladder of each destination that was repaired.
     pub confirmations: Vec<Confirmation>,
     /// What is still wrong.

@@ -1,12 +1,14 @@
 //! The values that reports are rendered from: the JSON documents, and what the text says.
 
 pub mod cause;
+pub mod check;
 pub mod cure;
 pub mod diagnose;
 pub mod doctor;
 pub mod explain;
 pub mod fix;
 pub mod flow;
+pub mod incident;
 pub mod persist;
 pub mod trace;
 pub mod verify;

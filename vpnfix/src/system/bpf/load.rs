@@ -21,6 +21,9 @@ use crate::system::btf::{self, BtfError, Types, layout::Layout};
 /// The eBPF object, built by the build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vpnfix-ebpf"));
 
+/// The size in bytes of a ring buffer that nothing goes through; aya makes it a whole page.
+const SMALLEST_RING: u32 = 4096;
+
 /// The object in the kernel, with its maps, and no program yet.
 pub(super) struct Loaded {
     pub ebpf: Ebpf,
@@ -57,6 +60,9 @@ pub(super) fn load(request: &Request) -> Result<Loaded, BpfError> {
     }
     let settings = Settings::new(request, functions, !layout.drop_reasons().is_empty());
     settings.apply(&mut loader);
+    if !request.headers {
+        loader.map_max_entries("HEADERS", SMALLEST_RING);
+    }
     let mut ebpf = loader.load(OBJECT).map_err(of_load)?;
     fill(&mut ebpf, request)?;
     Ok(Loaded { ebpf, btf, layout, knows_queries: functions.is_some() })
@@ -75,7 +81,7 @@ fn check_numbers(request: &Request) -> Result<(), BpfError> {
 /// The globals beside the offsets.
 struct Settings {
     log_level: u8,
-    words: [(&'static str, u32); 8],
+    words: [(&'static str, u32); 9],
     addresses: [(&'static str, u64); 6],
 }
 
@@ -92,6 +98,7 @@ impl Settings {
                 ("ONLY_PROTOCOL", request.protocol.map_or(0, u32::from)),
                 ("ONLY_PORT", request.port.map_or(0, u32::from)),
                 ("BY_FLOW", u32::from(request.by_flow)),
+                ("TELL_HEADERS", u32::from(request.headers)),
                 ("HAS_DROP_REASON", u32::from(has_drop_reason)),
             ],
             addresses: [

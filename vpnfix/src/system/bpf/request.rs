@@ -22,6 +22,8 @@ pub struct Request {
     pub port: Option<u16>,
     /// Tell also flow by flow: lookups, packets, answers, drops, retransmissions.
     pub by_flow: bool,
+    /// Tell the headers of the first packets of each key.
+    pub headers: bool,
     /// Use `fexit` of `__fib_lookup` where the kernel lets it.
     pub use_fexit: bool,
     /// Level of the programs' debug lines (the numbers of `log::LevelFilter`, 0 is off), which go to the `log` crate.

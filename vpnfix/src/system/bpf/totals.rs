@@ -125,6 +125,11 @@ fn counter_of(ebpf: &Ebpf, index: u32) -> Result<u64, BpfError> {
     Ok(map.get(&index, 0).map_err(BpfError::map("read", "COUNTERS"))?.iter().sum())
 }
 
+/// Headers that were lost on their way.
+pub(super) fn headers_lost(ebpf: &Ebpf) -> Result<u64, BpfError> {
+    counter_of(ebpf, counter::HEADERS_LOST)
+}
+
 fn passed_over(ebpf: &Ebpf) -> Result<PassedOver, BpfError> {
     Ok(PassedOver {
         other_netns: counter_of(ebpf, counter::OTHER_NETNS)?,

@@ -14,13 +14,14 @@ use super::{
 };
 use crate::core::{
     decode,
-    observation::{Observation, Totals},
+    observation::{HeadersSeen, Observation, Totals},
 };
 
 /// Programs attached to the kernel. Dropping it detaches them.
 pub struct Tracer {
     loaded: Loaded,
     events: RingBuf<MapData>,
+    headers: RingBuf<MapData>,
     /// Readiness of `events`, made at the first wait, as it needs a runtime.
     readiness: Option<AsyncFd<OwnedFd>>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -39,8 +40,7 @@ impl Tracer {
     /// See [`BpfError`].
     pub fn attach(request: &Request) -> Result<Self, BpfError> {
         let mut loaded = load::load(request)?;
-        let events = loaded.ebpf.take_map("EVENTS").ok_or(BpfError::NoMap("EVENTS"))?;
-        let events = RingBuf::try_from(events).map_err(BpfError::map("open", "EVENTS"))?;
+        let (events, headers) = (ring(&mut loaded, "EVENTS")?, ring(&mut loaded, "HEADERS")?);
         let logger = match request.log_level {
             0 => None,
             _ => EbpfLogger::init(&mut loaded.ebpf)
@@ -57,7 +57,7 @@ impl Tracer {
         for status in prepared {
             hooks.push(attach(&mut loaded, status, request)?);
         }
-        Ok(Self { loaded, events, readiness: None, logger, hooks, undecodable: 0, request: request.clone() })
+        Ok(Self { loaded, events, headers, readiness: None, logger, hooks, undecodable: 0, request: request.clone() })
     }
 
     /// Watches further prefixes, with the indices that follow those watched so far, and takes further holes. What was a
@@ -105,19 +105,42 @@ impl Tracer {
             if into.len() > before {
                 return Ok(());
             }
-            if self.readiness.is_none() {
-                let events = self.events.as_fd().try_clone_to_owned().map_err(BpfError::Wait)?;
-                // SAFETY: an `OwnedFd` names the same open file for as long as it lives.
-                let readiness = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }
-                    .map_err(|error| BpfError::Wait(error.into()))?;
-                self.readiness = Some(readiness);
-                continue;
-            }
-            let Some(readiness) = &self.readiness else { continue };
-            let mut ready = readiness.readable().await.map_err(BpfError::Wait)?;
-            // Cleared before the buffer is emptied: an event that comes meanwhile makes it ready again.
-            ready.clear_ready();
+            self.ready().await?;
         }
+    }
+
+    /// The same, as the kernel side's own bytes ([`decode::observation`] reads them).
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Wait`].
+    pub async fn next_records(&mut self, into: &mut Vec<Box<[u8]>>) -> Result<(), BpfError> {
+        let before = into.len();
+        loop {
+            self.drain_records(into);
+            if into.len() > before {
+                return Ok(());
+            }
+            self.ready().await?;
+        }
+    }
+
+    /// Waits until there may be events.
+    async fn ready(&mut self) -> Result<(), BpfError> {
+        if self.readiness.is_none() {
+            let events = self.events.as_fd().try_clone_to_owned().map_err(BpfError::Wait)?;
+            // SAFETY: an `OwnedFd` names the same open file for as long as it lives.
+            let readiness = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }
+                .map_err(|error| BpfError::Wait(error.into()))?;
+            self.readiness = Some(readiness);
+            // What came before this was registered is no edge either.
+            return Ok(());
+        }
+        let Some(readiness) = &self.readiness else { return Ok(()) };
+        let mut ready = readiness.readable().await.map_err(BpfError::Wait)?;
+        // Cleared before the buffer is emptied: an event that comes meanwhile makes it ready again.
+        ready.clear_ready();
+        Ok(())
     }
 
     /// Puts all that was seen so far into `into`, without waiting. Records that make no sense are counted
@@ -136,10 +159,49 @@ impl Tracer {
                 }
             }
         }
+        self.log();
+        Ok(())
+    }
+
+    /// The same as the kernel side's own bytes. One that cannot be decoded is to be told by [`Tracer::undecodable`].
+    pub fn drain_records(&mut self, into: &mut Vec<Box<[u8]>>) {
+        while let Some(record) = self.events.next() {
+            into.push(Box::from(&*record));
+        }
+        self.log();
+    }
+
+    /// Counts a record that could not be decoded.
+    pub fn undecodable(&mut self) {
+        self.undecodable += 1;
+    }
+
+    /// Puts the headers of packets that were seen so far into `into`; none unless they were asked for.
+    pub fn drain_headers(&mut self, into: &mut Vec<HeadersSeen>) {
+        while let Some(record) = self.headers.next() {
+            match decode::headers(&record) {
+                Ok(headers) => into.push(headers),
+                Err(error) => {
+                    tracing::debug!("undecodable headers: {error}");
+                    self.undecodable += 1;
+                }
+            }
+        }
+    }
+
+    /// How many headers were lost on their way.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Map`] or [`BpfError::NoMap`].
+    pub fn headers_lost(&self) -> Result<u64, BpfError> {
+        totals::headers_lost(&self.loaded.ebpf)
+    }
+
+    fn log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-        Ok(())
     }
 
     /// Everything counted since the tracer was attached.
@@ -161,6 +223,11 @@ impl Tracer {
         let fd = handle.fd().ok()?.as_fd();
         recursion_misses(fd)
     }
+}
+
+fn ring(loaded: &mut Loaded, name: &'static str) -> Result<RingBuf<MapData>, BpfError> {
+    let map = loaded.ebpf.take_map(name).ok_or(BpfError::NoMap(name))?;
+    RingBuf::try_from(map).map_err(BpfError::map("open", name))
 }
 
 /// From the program's `fdinfo` (`bpf_prog_show_fdinfo`, `kernel/bpf/syscall.c`).

@@ -133,6 +133,7 @@ pub const WANTED: &[Wanted] = &[
     wanted("SKB_NETWORK_HEADER", "sk_buff", &["network_header"], Number(2), PACKETS),
     wanted("SKB_PROTOCOL", "sk_buff", &["protocol"], Number(2), PACKETS),
     wanted("SKB_LEN", "sk_buff", &["len"], Number(4), PACKETS),
+    wanted("SKB_DATA_LEN", "sk_buff", &["data_len"], Number(4), &[]),
     wanted("SKB_SK", "sk_buff", &["sk"], Pointer, &[Transmit, Drop]),
     wanted("SKB_DEV", "sk_buff", &["dev"], Pointer, &[Drop, Receive]),
     wanted("SKC_FAMILY", "sock_common", &["skc_family"], Number(2), SOCKETS),

@@ -16,6 +16,8 @@ pub enum Operation {
     ListSettings(Family),
     /// Listing the addresses of a family.
     ListAddresses(Family),
+    /// Listing the neighbour entries of a family.
+    ListNeighbours(Family),
     /// Listing the rules of a family.
     ListRules(Family),
     /// Listing one table's routes of a family.
@@ -38,6 +40,7 @@ impl fmt::Display for Operation {
             Self::ListLinks => write!(f, "list interfaces"),
             Self::ListSettings(family) => write!(f, "list {} settings of interfaces", family_name(*family)),
             Self::ListAddresses(family) => write!(f, "list {} addresses", family_name(*family)),
+            Self::ListNeighbours(family) => write!(f, "list {} neighbour entries", family_name(*family)),
             Self::ListRules(family) => write!(f, "list {} rules", family_name(*family)),
             Self::ListRoutes(family, table) => {
                 write!(f, "list {} routes of table {}", family_name(*family), table_word(*table))

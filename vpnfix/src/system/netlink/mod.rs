@@ -6,6 +6,7 @@ mod channel;
 mod error;
 mod link;
 mod monitor;
+mod neighbour;
 mod netconf;
 mod nexthop;
 mod query;
@@ -21,7 +22,8 @@ use self::attribute::family_number;
 use self::channel::{Channel, Decoded, Failure, Request};
 use self::rule::NotExact;
 use crate::core::model::{
-    Address, Family, Link, LinkKind, Netns, PartialTable, Route, Rule, Snapshot, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
+    Address, Family, Link, LinkKind, NeighbourEntry, Netns, PartialTable, Route, Rule, Snapshot, TABLE_DEFAULT,
+    TABLE_LOCAL, TABLE_MAIN,
 };
 use crate::system::host;
 
@@ -215,6 +217,25 @@ impl Netlink {
             addresses.extend(self.dump_family(family, operation, RTM_GETADDR, body, decode).await?);
         }
         Ok(addresses)
+    }
+
+    /// All neighbour entries of both families.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn neighbours(&self) -> Result<Vec<NeighbourEntry>, NetlinkError> {
+        let mut neighbours = Vec::new();
+        for family in Family::ALL {
+            let mut body = vec![0; neighbour::HEADER_BYTES];
+            body.splice(..1, [family_number(family)]);
+            let decode = move |kind, payload: &[u8]| match kind {
+                neighbour::RTM_NEWNEIGH if is_of(family, payload) => neighbour::neighbour(payload),
+                _ => Ok(None),
+            };
+            let operation = Operation::ListNeighbours(family);
+            neighbours.extend(self.dump_family(family, operation, neighbour::RTM_GETNEIGH, body, decode).await?);
+        }
+        Ok(neighbours)
     }
 
     /// All rules of both families, IPv4 first, each in the kernel's order.
