@@ -16,8 +16,13 @@ use aya_obj::{
 /// `r0 = 0; exit`, as the kernel reads instructions (`struct bpf_insn`).
 const NOTHING: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
 /// The hooks that the floor is measured at, and the names of the empty programs there.
-const HOOKS: [(&str, &CStr); 3] =
-    [("fib_table_lookup", c"empty_fib"), ("fib6_table_lookup", c"empty_fib6"), ("net_dev_start_xmit", c"empty_xmit")];
+const HOOKS: [(&str, &CStr); 5] = [
+    ("fib_table_lookup", c"empty_fib"),
+    ("fib6_table_lookup", c"empty_fib6"),
+    ("net_dev_start_xmit", c"empty_xmit"),
+    ("netif_receive_skb", c"empty_receive"),
+    ("kfree_skb", c"empty_drop"),
+];
 
 /// Empty programs (`tp_btf`) that run while this lives.
 pub struct Floor(#[expect(dead_code, reason = "they are attached while they are open")] Vec<OwnedFd>);

@@ -48,7 +48,8 @@ pub fn facts() -> Result<Machine> {
         processor: field(&cpuinfo, "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
         processors: processors()?,
         memory_mib: kib.unwrap_or(0) / 1024,
-        virtual_machine: field(&cpuinfo, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
+        virtual_machine: field(&cpuinfo, "flags")
+            .is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
         system: field(&release, "PRETTY_NAME").unwrap_or_default(),
     })
 }
@@ -75,7 +76,8 @@ impl Circumstances {
     /// Now.
     pub fn now() -> Result<Self> {
         let load = fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
-        let load_before = load.split(' ').next().and_then(|load| load.parse().ok()).context("no load in /proc/loadavg")?;
+        let load_before =
+            load.split(' ').next().and_then(|load| load.parse().ok()).context("no load in /proc/loadavg")?;
         let time = process::output("date", &["--utc", "+%Y-%m-%d %H:%M UTC"])?.trim().to_owned();
         Ok(Self { time, load_before })
     }

@@ -12,12 +12,15 @@ mod machine;
 mod part;
 mod process;
 mod results;
+mod rules;
 
 mod sample;
 mod scene;
 mod statistics;
 mod tools;
 mod tracer;
+mod tun;
+mod watching;
 
 use std::path::PathBuf;
 

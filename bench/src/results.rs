@@ -185,9 +185,7 @@ impl Results {
         let fresh = Self { schema: SCHEMA.into(), machine, parts: BTreeMap::new(), folder: folder.to_owned() };
         let Ok(text) = fs::read_to_string(fresh.path("json")) else { return Ok(fresh) };
         Ok(match serde_json::from_str::<Self>(&text) {
-            Ok(kept) if kept.schema == SCHEMA && kept.machine == fresh.machine => {
-                Self { parts: kept.parts, ..fresh }
-            }
+            Ok(kept) if kept.schema == SCHEMA && kept.machine == fresh.machine => Self { parts: kept.parts, ..fresh },
             // Another machine's figures, or another form of them, do not stand beside new ones.
             _ => fresh,
         })

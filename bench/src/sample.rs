@@ -27,11 +27,6 @@ impl Samples {
         }
     }
 
-    /// None of them.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The value that this share of the measurements (0 to 1) does not exceed, by the nearest rank.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let mut sorted = self.0.clone();

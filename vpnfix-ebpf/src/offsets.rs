@@ -58,6 +58,8 @@ settings! {
     ONLY_PORT: u32;
     /// 1 if what happens is also told flow by flow.
     BY_FLOW: u32;
+    /// 1 if destinations are also counted one by one.
+    BY_DESTINATION: u32;
     /// 1 if the kernel gives `kfree_skb` a reason (since 5.17).
     HAS_DROP_REASON: u32;
     /// Address of `inet_rtm_getroute`, 0 if not known.

@@ -1,6 +1,12 @@
 //! The parts of the measurement, one file each.
 
+mod hooks;
+mod lossless;
 mod overhead;
+mod own_time;
+mod reaction;
+mod scale;
+mod start;
 
 use std::{
     env, fs,
@@ -10,6 +16,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -24,6 +31,18 @@ use crate::{
 pub enum Part {
     /// What tracing costs a lookup and a packet.
     Overhead,
+    /// What the hooks for stories cost.
+    Hooks,
+    /// What vpnfix's own processes take.
+    OwnTime,
+    /// How fast `watch --fix` is.
+    Reaction,
+    /// Start and stop, memory, size.
+    Start,
+    /// Whether anything is lost.
+    Lossless,
+    /// Large hosts.
+    Scale,
 }
 
 /// Tables, goals and notes of a part.
@@ -39,12 +58,19 @@ pub struct Findings {
 
 impl Part {
     /// All, in the order in which they are measured.
-    pub const ALL: [Self; 1] = [Self::Overhead];
+    pub const ALL: [Self; 7] =
+        [Self::Overhead, Self::Hooks, Self::OwnTime, Self::Reaction, Self::Start, Self::Lossless, Self::Scale];
 
     /// In words.
     pub fn title(self) -> &'static str {
         match self {
             Self::Overhead => "What tracing costs a lookup and a packet",
+            Self::Hooks => "What the hooks for stories cost",
+            Self::OwnTime => "What vpnfix's own processes take",
+            Self::Reaction => "From the hijack to the cure",
+            Self::Start => "Start and stop, memory, size",
+            Self::Lossless => "Is anything lost",
+            Self::Scale => "Large hosts",
         }
     }
 
@@ -53,6 +79,12 @@ impl Part {
         let circumstances = Circumstances::now()?;
         let Findings { tables, goals, notes } = match self {
             Self::Overhead => overhead::measure(bench)?,
+            Self::Hooks => hooks::measure(bench)?,
+            Self::OwnTime => own_time::measure(bench)?,
+            Self::Reaction => reaction::measure(bench)?,
+            Self::Start => start::measure(bench)?,
+            Self::Lossless => lossless::measure(bench)?,
+            Self::Scale => scale::measure(bench)?,
         };
         Ok(Measured { title: self.title().into(), circumstances, quick: bench.quick, tables, goals, notes })
     }
@@ -76,13 +108,20 @@ impl Bench {
         let vpnfix = fs::canonicalize(vpnfix).with_context(|| format!("find {}", vpnfix.display()))?;
         let scratch = env::temp_dir().join(format!("vpnfix-bench-{}", std::process::id()));
         fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
+        // In memory, as /run is: a journal that waits for a disk would be measured otherwise. It goes with our mounts.
+        mount(Some("tmpfs"), &scratch, Some("tmpfs"), MsFlags::empty(), None::<&str>).context("mount a tmpfs")?;
         Ok(Self { vpnfix, tools: Tools::beside(tools), quick, processors: machine::processors()?, scratch })
     }
 
     /// A command that runs vpnfix, with a run directory of its own.
     pub fn vpnfix(&self) -> Command {
+        self.vpnfix_with(Path::new("/dev/null"))
+    }
+
+    /// The same with a configuration file.
+    pub fn vpnfix_with(&self, configuration: &Path) -> Command {
         let mut command = Command::new(&self.vpnfix);
-        command.env("VPNFIX_RUN_DIR", self.scratch.join("run")).args(["--config", "/dev/null"]);
+        command.env("VPNFIX_RUN_DIR", self.scratch.join("run")).arg("--config").arg(configuration);
         command
     }
 
@@ -104,7 +143,8 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.scratch) {
+        let unmounted = umount2(&self.scratch, MntFlags::MNT_DETACH).map_err(std::io::Error::from);
+        if let Err(error) = unmounted.and_then(|()| fs::remove_dir(&self.scratch)) {
             eprintln!("bench: remove {}: {error}", self.scratch.display());
         }
     }

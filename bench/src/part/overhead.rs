@@ -78,7 +78,9 @@ fn measure_family(bench: &Bench, family: Family) -> Result<(BTreeMap<Case, Measu
                 continue;
             }
             match session(bench, family, tracer, duration) {
-                Ok(measured) => measured.into_iter().for_each(|(mix, one)| one.into(cases.entry((number, mix)).or_default())),
+                Ok(measured) => {
+                    measured.into_iter().for_each(|(mix, one)| one.into(cases.entry((number, mix)).or_default()))
+                }
                 // What is not vpnfix's own may be unable to run here, and that is told.
                 Err(error) if !tracer.is_vpnfix() && tracer != Tracer::Floor => {
                     unable.insert(number, format!("{}, {}: not measured: {error:#}", tracer.told(), family.told()));
@@ -132,7 +134,8 @@ fn session(bench: &Bench, family: Family, tracer: Tracer, duration: Duration) ->
         load::send(family, mix, duration / 10, bench.sending_processor())?;
         let own = process::cpu_time(running.pid());
         let with = send(mix)?;
-        let own = if tracer == Tracer::Floor { Duration::ZERO } else { process::cpu_time(running.pid()).saturating_sub(own) };
+        let own =
+            if tracer == Tracer::Floor { Duration::ZERO } else { process::cpu_time(running.pid()).saturating_sub(own) };
         let (runs, counted) = if tracer.is_bpf() {
             let _statistics = Kept::on()?;
             let runs = statistics::of_process(running.pid())?;
@@ -155,7 +158,8 @@ fn name((tracer, mix): &Case) -> String {
 
 fn sender_table(family: Family, cases: &BTreeMap<Case, Measured>) -> Table {
     let title = format!("{}: a packet, in nanoseconds of processor time", family.told());
-    let columns = ["tracer", "sender without", "sender with", "added", "throughput lost, %", "tracer's own", "added together"];
+    let columns =
+        ["tracer", "sender without", "sender with", "added", "throughput lost, %", "tracer's own", "added together"];
     let mut table = Table::new(title, &columns);
     for (case, measured) in cases {
         let Measured { without, with, added, loss, own, together, .. } = measured;
@@ -166,7 +170,8 @@ fn sender_table(family: Family, cases: &BTreeMap<Case, Measured>) -> Table {
 
 fn program_table(family: Family, cases: &BTreeMap<Case, Measured>) -> Table {
     let title = format!("{}: a run of each program, in nanoseconds by the kernel's statistics", family.told());
-    let mut table = Table::new(title, &["tracer", "program", "a run", "times the empty one", "more than that", "runs a packet"]);
+    let mut table =
+        Table::new(title, &["tracer", "program", "a run", "times the empty one", "more than that", "runs a packet"]);
     for (case, measured) in cases {
         for (program, (cost, often)) in &measured.runs {
             let floor = floor(cases, program).or_else(|| floor(cases, lookup_program(family)));
@@ -242,7 +247,10 @@ fn goals(family: Family, cases: &BTreeMap<Case, Measured>) -> Vec<Goal> {
         let by = tracer.told();
         for (mix, limit) in [(Mix::None, 2.0), (Mix::All, 10.0)] {
             goals.push(Goal::at_most(
-                format!("{told}, {by}: the sender loses at most {limit:.0} % of its throughput with {} matched", mix.told()),
+                format!(
+                    "{told}, {by}: the sender loses at most {limit:.0} % of its throughput with {} matched",
+                    mix.told()
+                ),
                 median(tracer, mix, |measured| &measured.loss),
                 limit,
                 " %",

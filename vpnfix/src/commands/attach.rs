@@ -20,6 +20,7 @@ pub fn request(netns: &Netns, every_namespace: bool) -> Request {
         protocol: None,
         port: None,
         by_flow: false,
+        by_destination: false,
         use_fexit: std::env::var_os(NO_FEXIT).is_none_or(|value| value.is_empty() || value == "0"),
         log_level: 0,
     }

@@ -58,6 +58,7 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
             }),
             port: args.port,
             by_flow: true,
+            by_destination: true,
             ..attach::request(&access.netns, every_namespace)
         })?;
         let live = asked.is_live(settings);

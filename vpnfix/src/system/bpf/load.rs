@@ -75,7 +75,7 @@ fn check_numbers(request: &Request) -> Result<(), BpfError> {
 /// The globals beside the offsets.
 struct Settings {
     log_level: u8,
-    words: [(&'static str, u32); 8],
+    words: [(&'static str, u32); 9],
     addresses: [(&'static str, u64); 6],
 }
 
@@ -92,6 +92,7 @@ impl Settings {
                 ("ONLY_PROTOCOL", request.protocol.map_or(0, u32::from)),
                 ("ONLY_PORT", request.port.map_or(0, u32::from)),
                 ("BY_FLOW", u32::from(request.by_flow)),
+                ("BY_DESTINATION", u32::from(request.by_destination)),
                 ("HAS_DROP_REASON", u32::from(has_drop_reason)),
             ],
             addresses: [
