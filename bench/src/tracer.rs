@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
-    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -15,7 +14,7 @@ use crate::{
     floor::Floor,
     load::{self, Family},
     part::Bench,
-    process::{Running, wait_until},
+    process::{self, Running, wait_until},
     scene::TUNNEL,
     statistics::{self, Kept},
 };
@@ -86,17 +85,32 @@ impl Tracer {
     /// Starts it and waits until it traces. The statistics are off afterwards.
     pub fn start(self, bench: &Bench, family: Family) -> Result<Session> {
         if self == Self::Floor {
-            return Ok(Session { floor: Some(Floor::lay()?), running: None, ready_after: Duration::ZERO });
+            let nothing = Duration::ZERO;
+            return Ok(Session {
+                floor: Some(Floor::lay()?),
+                running: None,
+                ready_after: nothing,
+                ready_cost: nothing,
+            });
         }
         let command = self.command(bench, family)?;
-        self.run(bench, command).with_context(|| format!("run {}", self.told()))
+        self.run(bench, family, command).with_context(|| format!("run {}", self.told()))
     }
 
-    fn run(self, bench: &Bench, mut command: Command) -> Result<Session> {
+    fn run(self, bench: &Bench, family: Family, mut command: Command) -> Result<Session> {
+        // trace-cmd switches this on when it records.
+        let switch = match family {
+            Family::V4 => "/sys/kernel/tracing/events/fib/enable",
+            Family::V6 => "/sys/kernel/tracing/events/fib6/enable",
+        };
         let ready_file = bench.scratch().join("ready");
         if self == Self::Trace {
             // One that was killed may have left it.
             let _absent = fs::remove_file(&ready_file);
+        }
+        if self == Self::TraceCmd {
+            // One that came to a bad end leaves it on.
+            fs::write(switch, "0").context("switch the event off")?;
         }
         let errors = bench.scratch().join("errors");
         command.stdin(Stdio::null());
@@ -108,15 +122,14 @@ impl Tracer {
             Self::Watch => wait_for_line(&mut running),
             Self::Trace => wait_while_running(&mut running, || Ok(ready_file.exists())),
             Self::TraceCmd => {
-                let switch = Path::new("/sys/kernel/tracing/events/fib/fib_table_lookup/enable");
                 wait_while_running(&mut running, || Ok(fs::read_to_string(switch).is_ok_and(|on| on.trim() == "1")))
             }
             Self::PerfTrace | Self::PerfRecord => wait_for_perf(&mut running, bench.processors),
             _ => wait_for_run(&mut running),
         };
-        let ready_after = begun.elapsed();
+        let (ready_after, ready_cost) = (begun.elapsed(), process::cpu_time(running.pid()));
         ready.with_context(|| fs::read_to_string(&errors).unwrap_or_default().trim().to_owned())?;
-        Ok(Session { floor: None, running: Some(running), ready_after })
+        Ok(Session { floor: None, running: Some(running), ready_after, ready_cost })
     }
 
     fn command(self, bench: &Bench, family: Family) -> Result<Command> {
@@ -176,6 +189,8 @@ pub struct Session {
     running: Option<Running>,
     /// From its start until it traced.
     pub ready_after: Duration,
+    /// Processor time that it had taken by then.
+    pub ready_cost: Duration,
 }
 
 impl Session {
@@ -187,7 +202,9 @@ impl Session {
     /// Ends it; how long that took.
     pub fn stop(mut self) -> Result<Duration> {
         self.floor.take();
-        self.running.take().map_or(Ok(Duration::ZERO), Running::stop)
+        let Some(mut running) = self.running.take() else { return Ok(Duration::ZERO) };
+        running.check()?;
+        running.stop()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::Stdio,
+    process::{Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
     time::{Duration, Instant},
@@ -32,6 +32,29 @@ calm = \"1s\"
 keep = 0
 ";
 
+/// How the kernel schedules it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheduling {
+    /// As everything else.
+    Ordinary,
+    /// Before everything ordinary (`SCHED_RR`), as a unit with `CPUSchedulingPolicy=rr` is.
+    RealTime,
+}
+
+impl Scheduling {
+    fn applied(self, vpnfix: Command) -> Command {
+        if self == Self::Ordinary {
+            return vpnfix;
+        }
+        let mut command = Command::new("chrt");
+        command.args(["--rr", "1"]).arg(vpnfix.get_program()).args(vpnfix.get_args());
+        for (name, value) in vpnfix.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command
+    }
+}
+
 /// A watch that repairs.
 pub struct Watching {
     running: Running,
@@ -41,11 +64,11 @@ pub struct Watching {
 
 impl Watching {
     /// Starts it and waits until it has judged the tunnel healthy.
-    pub fn start(bench: &Bench) -> Result<Self> {
+    pub fn start(bench: &Bench, scheduling: Scheduling) -> Result<Self> {
         let configuration = bench.scratch().join("watch.toml");
         fs::write(&configuration, CONFIGURATION).with_context(|| format!("write {}", configuration.display()))?;
         let errors = bench.scratch().join("errors");
-        let mut command = bench.vpnfix_with(&configuration);
+        let mut command = scheduling.applied(bench.vpnfix_with(&configuration));
         command.args(["--format", "json", "watch", "--fix"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(File::create(&errors).context("create a file for errors")?);

@@ -27,6 +27,8 @@ const MIB: f64 = 1024.0 * 1024.0;
 #[derive(Default)]
 struct Times {
     start: Samples,
+    /// Processor time until the start.
+    cost: Samples,
     stop: Samples,
 }
 
@@ -55,9 +57,11 @@ fn start_and_stop(bench: &Bench) -> Result<([Times; STARTED.len()], Vec<String>)
             }
             match once(bench, tracer) {
                 Ok(_) if round == 0 => {}
-                Ok((start, stop)) => {
-                    times.start.push(start.as_secs_f64() * 1e3);
-                    times.stop.push(stop.as_secs_f64() * 1e3);
+                Ok(once) => {
+                    let [start, cost, stop] = once.map(|time| time.as_secs_f64() * 1e3);
+                    times.start.push(start);
+                    times.cost.push(cost);
+                    times.stop.push(stop);
                 }
                 Err(error) if !tracer.is_vpnfix() => {
                     *unable = Some(format!("{}: not measured: {error:#}", tracer.told()))
@@ -69,20 +73,21 @@ fn start_and_stop(bench: &Bench) -> Result<([Times; STARTED.len()], Vec<String>)
     Ok((times, unable.into_iter().flatten().collect()))
 }
 
-fn once(bench: &Bench, tracer: Tracer) -> Result<(Duration, Duration)> {
+/// From its start until it traces, processor time until then, and from SIGINT to its end.
+fn once(bench: &Bench, tracer: Tracer) -> Result<[Duration; 3]> {
     let session = tracer.start(bench, Family::V4)?;
-    let start = session.ready_after;
-    Ok((start, session.stop()?))
+    let (start, cost) = (session.ready_after, session.ready_cost);
+    Ok([start, cost, session.stop()?])
 }
 
 fn tell_times(times: &[Times], findings: &mut Findings) {
     let mut table = Table::new(
         "From exec to tracing, and from SIGINT to the end, in milliseconds",
-        &["", "start", "start, 95 of 100", "end", "end, 95 of 100"],
+        &["", "start", "start, 95 of 100", "processor time until then", "end", "end, 95 of 100"],
     );
-    for (tracer, Times { start, stop }) in STARTED.into_iter().zip(times) {
+    for (tracer, Times { start, cost, stop }) in STARTED.into_iter().zip(times) {
         let late = |samples: &Samples| Cell::from(samples.quantile(0.95));
-        table.row(tracer.told(), vec![Cell::from(start), late(start), Cell::from(stop), late(stop)]);
+        table.row(tracer.told(), vec![Cell::from(start), late(start), Cell::from(cost), Cell::from(stop), late(stop)]);
     }
     findings.tables.push(table);
     let of = |wanted| STARTED.into_iter().zip(times).find(|(tracer, _)| *tracer == wanted).map(|(_, times)| times);
