@@ -21,6 +21,8 @@ use crate::{
 
 /// How long one may take to be ready; bpftrace compiles first.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A tracer rests if it takes no more than a fiftieth of so long.
+const REST: Duration = Duration::from_millis(100);
 /// Between two looks whether it is ready.
 const PAUSE: Duration = Duration::from_micros(500);
 
@@ -197,6 +199,19 @@ impl Session {
     /// The process that holds the programs.
     pub fn pid(&self) -> u32 {
         self.running.as_ref().map_or_else(std::process::id, Running::pid)
+    }
+
+    /// Waits until its processes rest: what it does right after its start is not to be put down to traffic.
+    pub fn settle(&self) -> Result<()> {
+        if self.running.is_none() {
+            return Ok(());
+        }
+        let mut last = process::cpu_time(self.pid());
+        wait_until("it rests", PATIENCE, Duration::ZERO, || {
+            thread::sleep(REST);
+            let before = std::mem::replace(&mut last, process::cpu_time(self.pid()));
+            Ok(last.saturating_sub(before) < REST / 50)
+        })
     }
 
     /// Ends it; how long that took.

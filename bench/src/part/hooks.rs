@@ -13,7 +13,7 @@ use anyhow::Result;
 use super::{Bench, Findings};
 use crate::{
     floor::Floor,
-    load::Family,
+    load::{self, Family},
     results::{Cell, Table},
     sample::Samples,
     scene,
@@ -48,12 +48,13 @@ pub fn measure(bench: &Bench) -> Result<Findings> {
     let mut costs = Costs::new();
     for _round in 0..rounds {
         let floor = Floor::lay()?;
-        note(&mut costs, false, &counted(std::process::id(), || arrive(&mut tun, false, duration))?);
+        note(&mut costs, false, &counted(std::process::id(), || arrive(bench, &mut tun, false, duration))?);
         drop(floor);
         let session = Tracer::Trace.start(bench, Family::V4)?;
+        session.settle()?;
         for watched in [false, true] {
-            arrive(&mut tun, watched, duration / 10)?;
-            note(&mut costs, watched, &counted(session.pid(), || arrive(&mut tun, watched, duration))?);
+            arrive(bench, &mut tun, watched, duration / 10)?;
+            note(&mut costs, watched, &counted(session.pid(), || arrive(bench, &mut tun, watched, duration))?);
             note_retransmissions(&mut costs, watched, &counted(session.pid(), || connect(watched))?);
         }
         session.stop()?;
@@ -73,15 +74,17 @@ fn counted(pid: u32, work: impl FnOnce() -> Result<()>) -> Result<ByProgram> {
     Ok(statistics::between(&before, &statistics::of_process(pid)?))
 }
 
-fn arrive(tun: &mut Tun, watched: bool, duration: Duration) -> Result<()> {
-    let begun = Instant::now();
-    while begun.elapsed() < duration {
-        for number in 0..64 {
-            let from = if watched { Ipv4Addr::new(10, 20, number, 9) } else { Ipv4Addr::new(198, 18, number, 9) };
-            tun.arrive(from, NOBODY)?;
+fn arrive(bench: &Bench, tun: &mut Tun, watched: bool, duration: Duration) -> Result<()> {
+    load::undisturbed(bench.sending_processor(), || {
+        let begun = Instant::now();
+        while begun.elapsed() < duration {
+            for number in 0..64 {
+                let from = if watched { Ipv4Addr::new(10, 20, number, 9) } else { Ipv4Addr::new(198, 18, number, 9) };
+                tun.arrive(from, NOBODY)?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn connect(watched: bool) -> Result<()> {

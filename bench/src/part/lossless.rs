@@ -87,7 +87,7 @@ fn traced(bench: &Bench, send: impl FnOnce() -> Result<Burst>) -> Result<Counted
 fn fastest(bench: &Bench, duration: Duration) -> Result<Burst> {
     let bursts: Vec<Result<Burst>> = thread::scope(|scope| {
         let senders: Vec<_> = (0..bench.processors)
-            .map(|processor| scope.spawn(move || load::send(Family::V4, Mix::All, duration, processor)))
+            .map(|processor| scope.spawn(move || load::send_beside_others(Family::V4, Mix::All, duration, processor)))
             .collect();
         senders.into_iter().map(|sender| sender.join().unwrap_or_else(|_| Err(anyhow!("a sender panicked")))).collect()
     });

@@ -41,6 +41,7 @@ pub fn measure(bench: &Bench) -> Result<Findings> {
             match tracer {
                 Some(tracer) => {
                     let session = tracer.start(bench, Family::V4)?;
+                    session.settle()?;
                     idle.push(share(session.pid(), duration, || Ok(thread::sleep(duration)))?);
                     busy.push(share(session.pid(), duration, || Ok(rate.push(paced(duration)?)))?);
                     session.stop()?;
@@ -60,13 +61,10 @@ pub fn measure(bench: &Bench) -> Result<Findings> {
     let mut goals = Vec::new();
     for (name, _, idle, busy) in &rows {
         table.row(*name, vec![Cell::from(idle), Cell::from(busy)]);
-        goals.push(Goal::at_most(
-            format!("{name} takes at most {LIMIT} % of a processor beside 100,000 lookups a second"),
-            busy.median(),
-            LIMIT,
-            " %",
-        ));
     }
+    let [.., (_, _, _, busy)] = &rows;
+    let goal = format!("the live view takes at most {LIMIT:.0} % of a processor beside 100,000 lookups a second");
+    goals.push(Goal::at_most(goal, busy.median(), LIMIT, " %"));
     let lookups = rate.median().unwrap_or(0.0) * 2.0;
     let notes = vec![format!(
         "The sender made {lookups:.0} watched lookups a second, to 64 destinations. The programs in the kernel are counted to the sender (see above)."
