@@ -34,8 +34,17 @@ pub const HEADER_BYTES: usize = 128;
 pub const HEADERS_PER_KEY: u64 = 256;
 /// Size in bytes of the ring buffer that carries [`HeadersEvent`], while they are asked for.
 pub const HEADERS_RING_BYTES: u32 = 1 << 18;
-/// 64-bit words of one family's bitmap over the first 16 bits of a destination.
+/// 64-bit words of one family's bitmap over the first bits of a destination: the first 16 of an IPv4 address,
+/// [`bitmap6_bit`] of an IPv6 address.
 pub const BITMAP_WORDS: u32 = 1024;
+
+/// The bit of an IPv6 destination in the bitmap, from its first four bytes. (Most of the world's begin with the same 12
+/// bits, so the first 16 alone would reject little.)
+#[inline(always)]
+#[must_use]
+pub const fn bitmap6_bit(first: [u8; 4]) -> u16 {
+    u16::from_be_bytes([first[0], first[1]]) ^ u16::from_be_bytes([first[2], first[3]])
+}
 
 /// Most misses of one walk that wait for a hit's namespace; further ones are counted with [`NETNS_UNKNOWN`].
 pub const WAITING_MAX: usize = 4;

@@ -1,5 +1,7 @@
 //! Packets that the kernel drops.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_ktime_get_ns, programs::BtfTracePointContext};
 use vpnfix_common::{FlowKey, act};
 
@@ -12,7 +14,7 @@ use crate::{
         HAS_DROP_REASON, NET_DEVICE_IFINDEX, NET_DEVICE_NET, SKB_DEV, SKB_HEAD, SKB_LEN, SKB_NETWORK_HEADER,
         SKB_PROTOCOL, SKB_SK, SKC_NET, load, netns_inode,
     },
-    packet::{ETH_P_IP, ETH_P_IPV6, FROM_WATCHED, Parsed, TO_WATCHED, packet4, packet6},
+    packet::{ETH_P_IP, ETH_P_IPV6, FROM_WATCHED, Parsed, TO_WATCHED, parse},
     tcp::socket_flow,
 };
 
@@ -43,18 +45,22 @@ pub fn dropped(ctx: &BtfTracePointContext) {
         }
         let protocol = u16::from_be(load(skb, &SKB_PROTOCOL));
         let header = load::<u64>(skb, &SKB_HEAD) + u64::from(load::<u16>(skb, &SKB_NETWORK_HEADER));
-        let parsed = match protocol {
-            ETH_P_IP => packet4::<{ BOTH }>(header),
-            ETH_P_IPV6 => packet6::<{ BOTH }>(header),
+        let mut parsed = MaybeUninit::<Parsed>::uninit();
+        let is_read = match protocol {
+            ETH_P_IP | ETH_P_IPV6 => parse::<{ BOTH }>(protocol, header, &mut parsed),
             // Without a route there is no header yet (`__ip_queue_xmit`): the socket knows where to.
             _ if device.is_null() => {
                 // Read anew: the verifier has forgotten that it was tested, and the compiler would drop a second test.
                 let socket: *const u8 = load(skb, &SKB_SK);
-                if socket.is_null() { None } else { of_socket(socket) }
+                !socket.is_null() && of_socket(socket, &mut parsed)
             }
-            _ => None,
+            _ => false,
         };
-        let Some(Parsed { flow, watch, flags, from_watched }) = parsed else { return };
+        if !is_read {
+            return;
+        }
+        // It was read, and so written.
+        let &Parsed { flow, watch, flags, from_watched } = parsed.assume_init_ref();
         let key = FlowKey {
             flow,
             location,
@@ -76,9 +82,13 @@ pub fn dropped(ctx: &BtfTracePointContext) {
 ///
 /// `socket` must be a `struct sock *` known to the verifier.
 #[inline(always)]
-unsafe fn of_socket(socket: *const u8) -> Option<Parsed> {
+unsafe fn of_socket(socket: *const u8, parsed: &mut MaybeUninit<Parsed>) -> bool {
     // SAFETY: the caller's promise.
-    let flow = unsafe { socket_flow(socket)? };
-    let watch = watched(&flow)?;
-    is_asked_for(&flow).then_some(Parsed { flow, watch, flags: marks(&flow), from_watched: false })
+    let Some(flow) = (unsafe { socket_flow(socket) }) else { return false };
+    let Some(watch) = watched(&flow) else { return false };
+    if is_asked_for(&flow) {
+        parsed.write(Parsed { flow, watch, flags: marks(&flow), from_watched: false });
+        return true;
+    }
+    false
 }

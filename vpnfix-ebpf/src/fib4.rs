@@ -5,10 +5,10 @@ use aya_ebpf::{
     helpers::generated::bpf_ktime_get_ns,
     programs::{BtfTracePointContext, FExitContext},
 };
-use vpnfix_common::{Sighting, counter, flag, hook};
+use vpnfix_common::{NETNS_UNKNOWN, Sighting, counter, flag, hook};
 
 use crate::{
-    filter::watched4,
+    filter::{may_be_watched4, watch4, watched4},
     flow::{is_asked_for, sighting4},
     flows, lookup,
     maps::{WALK4, bump},
@@ -32,56 +32,64 @@ pub fn table_lookup(ctx: &BtfTracePointContext) {
     let flow: *const u8 = ctx.arg(1);
     // SAFETY: an argument of the hook.
     let destination: u32 = unsafe { load(flow, &FLOWI4_DADDR) };
-    let Some(watch) = watched4(destination) else { return };
-    let thread = task::id() as u32;
-    if own::is_query(ctx, thread) {
-        bump(counter::OWN_QUERIES, 1);
+    if !may_be_watched4(destination) {
         return;
+    }
+    let thread = task::id() as u32;
+    let table: u32 = ctx.arg(0);
+    let Some(walk) = WALK4.get_ptr_mut(0) else { return };
+    // SAFETY: a whole element of the map.
+    if !unsafe { walk::goes_on(walk, flow as u64, thread, &[destination, 0, 0, 0], table) } {
+        let Some(watch) = watch4(destination) else { return };
+        if own::is_query(ctx, thread) {
+            bump(counter::OWN_QUERIES, 1);
+            return;
+        }
+        // SAFETY: an argument of the hook.
+        let sighting = unsafe { sighting4(flow, destination, watch, hook::FIB_TABLE, thread) };
+        if !is_asked_for(&sighting.flow) {
+            return;
+        }
+        // SAFETY: as above.
+        unsafe { walk::begin::<true>(walk, &sighting, flow as u64, thread, table) };
     }
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: an argument of the hook.
-    let mut sighting = unsafe { sighting4(flow, destination, watch, hook::FIB_TABLE, thread) };
-    if !is_asked_for(&sighting.flow) {
-        return;
-    }
-    sighting.key.table = ctx.arg(0);
     let error: i32 = ctx.arg(3);
-    sighting.key.outcome = error;
-    let Some(walk) = WALK4.get_ptr_mut(0) else { return };
-    // SAFETY: a whole element of the map.
-    unsafe { walk::enter::<true>(walk, &sighting, flow as u64, thread) };
-
     // The error is asked too: before about 6.13 the verifier takes the nexthop for non-null and drops a test of it.
     let nexthop: *const u8 = ctx.arg(2);
     if error == 0 && !nexthop.is_null() {
         // SAFETY: an argument of the hook, not null; a whole element of the map.
         unsafe {
-            read_nexthop(nexthop, &mut sighting);
             let device: *const u8 = load(nexthop, &NHC_DEV);
             let net: *const u8 = load(device, &NET_DEVICE_NET);
-            sighting.key.netns = netns_inode(net);
-            sighting.key.flags |= custom_rules(net);
-            if is_other_netns(sighting.key.netns) {
+            let netns = netns_inode(net);
+            if is_other_netns(netns) {
                 bump(counter::OTHER_NETNS, 1);
                 walk::leave_out(walk, counter::OTHER_NETNS);
                 return;
             }
+            let custom = custom_rules(net);
             if (*walk).waiting != 0 {
-                walk::settle(walk, sighting.key.netns, sighting.key.flags & flag::CUSTOM_RULES);
+                walk::settle(walk, netns, custom);
             }
-            lookup::record(&sighting, walk::step(walk), now);
-        }
-        if flows::are_told() {
-            flows::looked_up(ctx.as_ptr(), &sighting, now);
+            walk::answer(walk, table, 0, netns, custom);
+            read_nexthop(nexthop, &mut (*walk).sighting);
+            lookup::record(&(*walk).sighting, walk::step(walk), now);
+            if flows::are_told() {
+                flows::looked_up(ctx.as_ptr(), &(*walk).sighting, now);
+            }
         }
         return;
     }
     // SAFETY: a whole element of the map.
-    if error == lookup::MISS && unsafe { walk::wait(walk, sighting.key.table, now) } {
-        return;
+    unsafe {
+        if error == lookup::MISS && walk::wait(walk, table, now) {
+            return;
+        }
+        walk::answer(walk, table, error, NETNS_UNKNOWN, 0);
+        lookup::record(&(*walk).sighting, 0, now);
     }
-    lookup::record(&sighting, 0, now);
 }
 
 /// The outcome of a whole walk: `int __fib_lookup(struct net *net, struct flowi4 *flp, struct fib_result *res,

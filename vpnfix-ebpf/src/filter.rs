@@ -1,27 +1,46 @@
 //! What is watched at all. Nearly all traffic of a host ends here, so the cheapest question comes first.
 
 use aya_ebpf::maps::{Array, lpm_trie::Key};
-use vpnfix_common::{BITMAP_WORDS, FlowAddresses, WATCH_NONE};
+use vpnfix_common::{BITMAP_WORDS, FlowAddresses, WATCH_NONE, bitmap6_bit};
 
 use crate::maps::{BITMAP4, BITMAP6, WATCHES4, WATCHES6};
 
-/// The index of the watched prefix that an IPv4 destination (network byte order, as it lies in memory) belongs to.
+/// May an IPv4 destination (network byte order, as it lies in memory) be watched?
+#[inline(always)]
+pub fn may_be_watched4(destination: u32) -> bool {
+    let [first, second, ..] = destination.to_ne_bytes();
+    is_set(&BITMAP4, u16::from_be_bytes([first, second]))
+}
+
+/// The same of an IPv6 destination's first four bytes.
+#[inline(always)]
+pub fn may_be_watched6(first: u32) -> bool {
+    is_set(&BITMAP6, bitmap6_bit(first.to_ne_bytes()))
+}
+
+/// The index of the watched prefix that an IPv4 destination belongs to, if it may be watched.
+#[inline(always)]
+pub fn watch4(destination: u32) -> Option<u32> {
+    tunnel(WATCHES4.get(Key::new(32, destination.to_ne_bytes())).copied())
+}
+
+/// The same for IPv6.
+#[inline(always)]
+pub fn watch6(destination: &[u8; 16]) -> Option<u32> {
+    tunnel(WATCHES6.get(Key::new(128, *destination)).copied())
+}
+
+/// The index of the watched prefix that an IPv4 destination belongs to.
 #[inline(always)]
 pub fn watched4(destination: u32) -> Option<u32> {
-    let bytes = destination.to_ne_bytes();
-    if !maybe_watched(&BITMAP4, bytes[0], bytes[1]) {
-        return None;
-    }
-    tunnel(WATCHES4.get(Key::new(32, bytes)).copied())
+    if may_be_watched4(destination) { watch4(destination) } else { None }
 }
 
 /// The same for IPv6.
 #[inline(always)]
 pub fn watched6(destination: &[u8; 16]) -> Option<u32> {
-    if !maybe_watched(&BITMAP6, destination[0], destination[1]) {
-        return None;
-    }
-    tunnel(WATCHES6.get(Key::new(128, *destination)).copied())
+    let first = u32::from_ne_bytes([destination[0], destination[1], destination[2], destination[3]]);
+    if may_be_watched6(first) { watch6(destination) } else { None }
 }
 
 /// The index of the watched prefix that a flow's destination belongs to.
@@ -32,9 +51,9 @@ pub fn watched(flow: &FlowAddresses) -> Option<u32> {
 }
 
 #[inline(always)]
-fn maybe_watched(bitmap: &Array<[u64; BITMAP_WORDS as usize]>, first: u8, second: u8) -> bool {
+fn is_set(bitmap: &Array<[u64; BITMAP_WORDS as usize]>, bit: u16) -> bool {
     let Some(words) = bitmap.get_ptr(0) else { return false };
-    let bits = (u32::from(first) << 8) | u32::from(second);
+    let bits = u32::from(bit);
     // Two bytes make no more than 1023 words, so LLVM would drop the mask; but 5.10's verifier forgets a byte's bounds
     // when it is spilled, and needs it.
     let word = core::hint::black_box(bits >> 6) & (BITMAP_WORDS - 1);

@@ -11,6 +11,7 @@ use vpnfix_common::{
 
 use crate::{
     maps::{DESTINATIONS, EVENTS, LAST_OUTCOMES, LOOKUPS, OUTCOMES_KNOWN, bump, tally},
+    offsets::BY_DESTINATION,
     task,
 };
 
@@ -73,8 +74,8 @@ pub fn record(sighting: &Sighting, step: u32, now: u64) -> u32 {
 #[inline(always)]
 fn tells_destination(sighting: &Sighting) -> bool {
     let key = &sighting.key;
-    if key.kind == lookup_kind::SOURCE_VALIDATION {
-        // What was looked up is a packet's source.
+    if BY_DESTINATION.load() == 0 || key.kind == lookup_kind::SOURCE_VALIDATION {
+        // What source validation looks up is a packet's source.
         return false;
     }
     if key.hook != hook::FIB_TABLE || key.flags & flag::CUSTOM_RULES == 0 {

@@ -60,6 +60,8 @@ settings! {
     BY_FLOW: u32;
     /// 1 if the headers of the first packets are told.
     TELL_HEADERS: u32;
+    /// 1 if destinations are also counted one by one.
+    BY_DESTINATION: u32;
     /// 1 if the kernel gives `kfree_skb` a reason (since 5.17).
     HAS_DROP_REASON: u32;
     /// Address of `inet_rtm_getroute`, 0 if not known.

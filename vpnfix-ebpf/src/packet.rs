@@ -1,5 +1,7 @@
 //! Reading the headers of a packet.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use vpnfix_common::{FlowAddresses, counter, flag};
 
@@ -36,102 +38,148 @@ pub struct Parsed {
     pub from_watched: bool,
 }
 
-/// # Safety
-///
-/// None: a bad address reads as nothing.
-#[inline(always)]
-unsafe fn read<const N: usize>(address: u64) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    // SAFETY: the buffer has the size that is given.
-    let error = unsafe { bpf_probe_read_kernel(bytes.as_mut_ptr().cast(), N as u32, address as *const _) };
-    (error == 0).then_some(bytes)
+/// An IPv4 header without options, and what follows it.
+#[repr(C)]
+struct Headers4 {
+    version_length: u8,
+    _tos: u8,
+    _length: u16,
+    _id: u16,
+    /// Big-endian.
+    fragment: u16,
+    _ttl: u8,
+    protocol: u8,
+    _checksum: u16,
+    source: u32,
+    destination: u32,
+    transport: [u8; 8],
 }
 
-/// Reads an IPv4 packet by the address of its header. `WAYS` says whether packets to watched prefixes are meant, from
-/// them, or both.
-///
-/// # Safety
-///
-/// None: a bad address reads as nothing.
+/// An IPv6 header and what follows it.
+#[repr(C)]
+struct Headers6 {
+    _version: [u8; 6],
+    protocol: u8,
+    _hops: u8,
+    source: [u8; 16],
+    destination: [u8; 16],
+    transport: [u8; 8],
+}
+
+/// Reads into a place of the stack. A bad address reads as nothing.
 #[inline(always)]
-pub unsafe fn packet4<const WAYS: u8>(header_address: u64) -> Option<Parsed> {
-    // SAFETY: a bad address reads as nothing.
-    let Some(header) = (unsafe { read::<20>(header_address) }) else {
+fn read<T>(address: u64, place: &mut MaybeUninit<T>) -> bool {
+    // SAFETY: the place has the size that is given; the helper checks the address.
+    unsafe { bpf_probe_read_kernel(place.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _) == 0 }
+}
+
+/// Reads a packet by its `skb->protocol` and the address of its header; says whether it is one that is asked for. `WAYS` says
+/// whether packets to watched prefixes are meant, from them, or both.
+#[inline(always)]
+pub fn parse<const WAYS: u8>(protocol: u16, header_address: u64, parsed: &mut MaybeUninit<Parsed>) -> bool {
+    match protocol {
+        ETH_P_IP => parse4::<WAYS>(header_address, parsed) != 0,
+        ETH_P_IPV6 => parse6::<WAYS>(header_address, parsed) != 0,
+        _ => false,
+    }
+}
+
+/// Header and what follows one without options are read at once: each reading costs more than all that is compared. (Behind a
+/// packet that ends sooner there is memory too, its own `skb_shared_info`.)
+///
+/// It has a frame of its own: those of a chain of calls may take 512 bytes together (kernels before 6.13 have no private
+/// stacks), and what follows needs its share.
+#[inline(never)]
+fn parse4<const WAYS: u8>(header_address: u64, parsed: &mut MaybeUninit<Parsed>) -> u32 {
+    let mut headers = MaybeUninit::<Headers4>::uninit();
+    if !read(header_address, &mut headers) {
         bump(counter::UNREADABLE_PACKETS, 1);
-        return None;
-    };
-    let source = u32::from_ne_bytes([header[12], header[13], header[14], header[15]]);
-    let destination = u32::from_ne_bytes([header[16], header[17], header[18], header[19]]);
-    let to = if WAYS & TO_WATCHED != 0 { watched4(destination) } else { None };
+        return 0;
+    }
+    // SAFETY: it was read.
+    let headers = unsafe { headers.assume_init_ref() };
+    let to = if WAYS & TO_WATCHED != 0 { watched4(headers.destination) } else { None };
     let from_watched = to.is_none();
     let watch = match to {
         Some(watch) => watch,
-        None if WAYS & FROM_WATCHED != 0 => watched4(source)?,
-        None => return None,
+        None if WAYS & FROM_WATCHED != 0 => match watched4(headers.source) {
+            Some(watch) => watch,
+            None => return 0,
+        },
+        None => return 0,
     };
-    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
-    let (near, far) = if from_watched { (destination, source) } else { (source, destination) };
+    let (near, far) =
+        if from_watched { (headers.destination, headers.source) } else { (headers.source, headers.destination) };
     let mut flow = FlowAddresses {
         source: address4(near),
         destination: address4(far),
         source_port: 0,
         destination_port: 0,
-        protocol: header[9],
+        protocol: headers.protocol,
         family: 4,
         _pad: [0; 2],
     };
     let mut flags = 0;
-    if fragment_offset == 0 {
-        let transport = header_address + u64::from(header[0] & 15) * 4;
-        // SAFETY: a bad address reads as nothing.
-        flags = unsafe { read_transport(&mut flow, transport, from_watched) };
+    if u16::from_be(headers.fragment) & 0x1fff == 0 {
+        let header_bytes = u64::from(headers.version_length & 15) * 4;
+        let mut behind_options = MaybeUninit::<[u8; 8]>::uninit();
+        if header_bytes == 20 {
+            flags = transport_marks(&mut flow, headers.transport, from_watched);
+        } else if read(header_address + header_bytes, &mut behind_options) {
+            // SAFETY: it was read.
+            flags = transport_marks(&mut flow, unsafe { behind_options.assume_init() }, from_watched);
+        }
     }
-    is_asked_for(&flow).then_some(Parsed { flow, watch, flags, from_watched })
+    if !is_asked_for(&flow) {
+        return 0;
+    }
+    parsed.write(Parsed { flow, watch, flags, from_watched });
+    1
 }
 
 /// The same for IPv6. Extension headers are not walked: behind one, ports are not told.
-///
-/// # Safety
-///
-/// None: a bad address reads as nothing.
-#[inline(always)]
-pub unsafe fn packet6<const WAYS: u8>(header_address: u64) -> Option<Parsed> {
-    // SAFETY: a bad address reads as nothing.
-    let Some(destination) = (unsafe { read::<16>(header_address + 24) }) else {
+#[inline(never)]
+fn parse6<const WAYS: u8>(header_address: u64, parsed: &mut MaybeUninit<Parsed>) -> u32 {
+    let mut headers = MaybeUninit::<Headers6>::uninit();
+    if !read(header_address, &mut headers) {
         bump(counter::UNREADABLE_PACKETS, 1);
-        return None;
-    };
-    // SAFETY: as above.
-    let source = unsafe { read::<16>(header_address + 8)? };
-    let to = if WAYS & TO_WATCHED != 0 { watched6(&destination) } else { None };
+        return 0;
+    }
+    // SAFETY: it was read.
+    let headers = unsafe { headers.assume_init_ref() };
+    let to = if WAYS & TO_WATCHED != 0 { watched6(&headers.destination) } else { None };
     let from_watched = to.is_none();
     let watch = match to {
         Some(watch) => watch,
-        None if WAYS & FROM_WATCHED != 0 => watched6(&source)?,
-        None => return None,
+        None if WAYS & FROM_WATCHED != 0 => match watched6(&headers.source) {
+            Some(watch) => watch,
+            None => return 0,
+        },
+        None => return 0,
     };
-    // SAFETY: as above.
-    let [_, _, protocol, _] = unsafe { read::<4>(header_address + 4)? };
-    let (near, far) = if from_watched { (destination, source) } else { (source, destination) };
+    let (near, far) =
+        if from_watched { (&headers.destination, &headers.source) } else { (&headers.source, &headers.destination) };
     let mut flow = FlowAddresses {
-        source: near,
-        destination: far,
+        source: *near,
+        destination: *far,
         source_port: 0,
         destination_port: 0,
-        protocol,
+        protocol: headers.protocol,
         family: 6,
         _pad: [0; 2],
     };
-    // SAFETY: as above.
-    let flags = unsafe { read_transport(&mut flow, header_address + 40, from_watched) };
-    is_asked_for(&flow).then_some(Parsed { flow, watch, flags, from_watched })
+    let flags = transport_marks(&mut flow, headers.transport, from_watched);
+    if !is_asked_for(&flow) {
+        return 0;
+    }
+    parsed.write(Parsed { flow, watch, flags, from_watched });
+    1
 }
 
-/// Reads the ports and gives the flags that follow from them, or from an echo's identifier.
+/// Takes the ports out of a transport header's first bytes and gives the flags that follow from them, or from an echo's
+/// identifier.
 #[inline(always)]
-unsafe fn read_transport(flow: &mut FlowAddresses, address: u64, from_watched: bool) -> u8 {
-    // SAFETY: a bad address reads as nothing.
-    let Some(bytes) = (unsafe { read::<8>(address) }) else { return 0 };
+fn transport_marks(flow: &mut FlowAddresses, bytes: [u8; 8], from_watched: bool) -> u8 {
     if has_ports(flow.protocol) {
         let (first, second) = (u16::from_be_bytes([bytes[0], bytes[1]]), u16::from_be_bytes([bytes[2], bytes[3]]));
         (flow.source_port, flow.destination_port) = if from_watched { (second, first) } else { (first, second) };

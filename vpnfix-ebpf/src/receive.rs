@@ -1,5 +1,7 @@
 //! Packets that come in from watched prefixes: the answers.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_ktime_get_ns, programs::BtfTracePointContext};
 use vpnfix_common::{FlowKey, act};
 
@@ -10,7 +12,7 @@ use crate::{
         NET_DEVICE_IFINDEX, NET_DEVICE_NET, SKB_DEV, SKB_HEAD, SKB_LEN, SKB_NETWORK_HEADER, SKB_PROTOCOL, load,
         netns_inode,
     },
-    packet::{ETH_P_IP, ETH_P_IPV6, FROM_WATCHED, Parsed, packet4, packet6},
+    packet::{FROM_WATCHED, Parsed, parse},
 };
 
 /// A packet came in by a device: `(struct sk_buff *skb)`, on 5.10 to 7.3 alike. The kernel has set the network header by
@@ -27,12 +29,12 @@ pub fn received(ctx: &BtfTracePointContext) {
         }
         let protocol = u16::from_be(load(skb, &SKB_PROTOCOL));
         let header = load::<u64>(skb, &SKB_HEAD) + u64::from(load::<u16>(skb, &SKB_NETWORK_HEADER));
-        let parsed = match protocol {
-            ETH_P_IP => packet4::<{ FROM_WATCHED }>(header),
-            ETH_P_IPV6 => packet6::<{ FROM_WATCHED }>(header),
-            _ => return,
-        };
-        let Some(Parsed { flow, watch, flags, .. }) = parsed else { return };
+        let mut parsed = MaybeUninit::<Parsed>::uninit();
+        if !parse::<{ FROM_WATCHED }>(protocol, header, &mut parsed) {
+            return;
+        }
+        // It was read, and so written.
+        let &Parsed { flow, watch, flags, .. } = parsed.assume_init_ref();
         let key = FlowKey {
             flow,
             location: 0,

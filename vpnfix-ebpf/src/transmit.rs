@@ -14,10 +14,10 @@ use crate::{
     lookup::{Comparison, compare},
     maps::{DESTINATIONS, EVENTS, PACKETS, bump, tally},
     offsets::{
-        NET_DEVICE_IFINDEX, NET_DEVICE_NET, SKB_DATA, SKB_DATA_LEN, SKB_HEAD, SKB_LEN, SKB_NETWORK_HEADER,
-        SKB_PROTOCOL, SKB_SK, SKC_BOUND_DEV_IF, load, load_if_there, netns_inode,
+        BY_DESTINATION, NET_DEVICE_IFINDEX, NET_DEVICE_NET, SKB_DATA, SKB_DATA_LEN, SKB_HEAD, SKB_LEN,
+        SKB_NETWORK_HEADER, SKB_PROTOCOL, SKB_SK, SKC_BOUND_DEV_IF, load, load_if_there, netns_inode,
     },
-    packet::{ETH_P_IP, ETH_P_IPV6, Parsed, TO_WATCHED, packet4, packet6},
+    packet::{Parsed, TO_WATCHED, parse},
     task,
 };
 
@@ -59,17 +59,9 @@ pub fn start_xmit(ctx: &BtfTracePointContext) {
             return;
         }
         let protocol = u16::from_be(load(skb, &SKB_PROTOCOL));
-        if protocol != ETH_P_IP && protocol != ETH_P_IPV6 {
-            return;
-        }
         let network_header = load::<u64>(skb, &SKB_HEAD) + u64::from(load::<u16>(skb, &SKB_NETWORK_HEADER));
         let mut parsed = MaybeUninit::<Parsed>::uninit();
-        let is_read = if protocol == ETH_P_IP {
-            parse4(network_header, &mut parsed)
-        } else {
-            parse6(network_header, &mut parsed)
-        };
-        if is_read == 0 {
+        if !parse::<{ TO_WATCHED }>(protocol, network_header, &mut parsed) {
             return;
         }
         // It was read, and so written.
@@ -116,25 +108,6 @@ pub fn start_xmit(ctx: &BtfTracePointContext) {
     }
 }
 
-/// Reads a packet's headers; says whether it is one that is asked for. It has a frame of its own: those of a chain of calls
-/// may take 512 bytes together (kernels before 6.13 have no private stacks), and what follows needs its share.
-#[inline(never)]
-fn parse4(network_header: u64, parsed: &mut MaybeUninit<Parsed>) -> u32 {
-    // SAFETY: a bad address reads as nothing.
-    let Some(read) = (unsafe { packet4::<{ TO_WATCHED }>(network_header) }) else { return 0 };
-    parsed.write(read);
-    1
-}
-
-/// The same for IPv6.
-#[inline(never)]
-fn parse6(network_header: u64, parsed: &mut MaybeUninit<Parsed>) -> u32 {
-    // SAFETY: a bad address reads as nothing.
-    let Some(read) = (unsafe { packet6::<{ TO_WATCHED }>(network_header) }) else { return 0 };
-    parsed.write(read);
-    1
-}
-
 #[inline(never)]
 fn record(packet: &Packet, now: u64) -> u32 {
     let key = packet.key();
@@ -143,16 +116,8 @@ fn record(packet: &Packet, now: u64) -> u32 {
         bump(counter::PACKETS_UNCOUNTED, 1);
         false
     });
-    let destination = DestinationKey {
-        address: packet.flow.destination,
-        netns: packet.netns,
-        ifindex: packet.ifindex,
-        kind: event_kind::PACKET,
-        family: packet.flow.family,
-        flags: packet.flags,
-    };
-    if tally(&DESTINATIONS, &destination, bytes, now).is_none() {
-        bump(counter::DESTINATIONS_UNCOUNTED, 1);
+    if BY_DESTINATION.load() != 0 {
+        count_destination(packet, bytes, now);
     }
     let outcome_key = OutcomeKey {
         netns: packet.netns,
@@ -170,6 +135,21 @@ fn record(packet: &Packet, now: u64) -> u32 {
         _ => {}
     }
     0
+}
+
+#[inline(always)]
+fn count_destination(packet: &Packet, bytes: u64, now: u64) {
+    let destination = DestinationKey {
+        address: packet.flow.destination,
+        netns: packet.netns,
+        ifindex: packet.ifindex,
+        kind: event_kind::PACKET,
+        family: packet.flow.family,
+        flags: packet.flags,
+    };
+    if tally(&DESTINATIONS, &destination, bytes, now).is_none() {
+        bump(counter::DESTINATIONS_UNCOUNTED, 1);
+    }
 }
 
 #[inline(always)]

@@ -1,6 +1,7 @@
-//! Chores of vpnfix's developers: `cargo xtask setup | lint | lab | test | golden`.
+//! Chores of vpnfix's developers: `cargo xtask setup | lint | lab | test | golden | bench`.
 
 mod archive;
+mod bench;
 mod golden;
 mod lab;
 mod lint;
@@ -33,6 +34,8 @@ enum Chore {
     Test(test::Args),
     /// Record the golden hosts anew, on Debian's kernel 6.1 in a virtual machine
     Golden(golden::Args),
+    /// Measure what vpnfix costs and how fast it is, beside what people use today
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Chore::Lab(args) => lab::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Golden(args) => golden::run(&args).map(|()| ExitCode::SUCCESS),
+        Chore::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -21,6 +21,7 @@ pub fn request(netns: &Netns, every_namespace: bool) -> Request {
         port: None,
         by_flow: false,
         headers: false,
+        by_destination: false,
         use_fexit: std::env::var_os(NO_FEXIT).is_none_or(|value| value.is_empty() || value == "0"),
         log_level: 0,
     }

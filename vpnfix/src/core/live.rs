@@ -1,7 +1,7 @@
 //! The verdict on what the kernel is seen doing: which lookups and packets went right, which wrong, and which prove
 //! nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -25,15 +25,13 @@ pub struct Watch {
 #[must_use]
 pub fn watches(destinations: &[Destination], only_watched: &[IpNet]) -> Vec<Watch> {
     let mut watches: Vec<Watch> = Vec::new();
-    for destination in destinations {
-        match watches.iter_mut().find(|watch| watch.prefix == destination.prefix) {
-            Some(watch) => watch.tunnels.extend(&destination.tunnels),
-            None => watches.push(Watch { prefix: destination.prefix, tunnels: destination.tunnels.clone() }),
-        }
-    }
-    for prefix in only_watched {
-        if !watches.iter().any(|watch| watch.prefix == *prefix) {
-            watches.push(Watch { prefix: *prefix, tunnels: Vec::new() });
+    let mut places: HashMap<IpNet, usize> = HashMap::new();
+    let all = destinations.iter().map(|destination| (destination.prefix, destination.tunnels.as_slice()));
+    for (prefix, tunnels) in all.chain(only_watched.iter().map(|prefix| (*prefix, &[][..]))) {
+        let place = *places.entry(prefix).or_insert(watches.len());
+        match watches.get_mut(place) {
+            Some(watch) => watch.tunnels.extend(tunnels),
+            None => watches.push(Watch { prefix, tunnels: tunnels.to_vec() }),
         }
     }
     watches
@@ -65,8 +63,9 @@ pub fn narrowed(destinations: &[Destination], only: &[IpNet]) -> Vec<Destination
 /// are of those.
 pub fn rebind(watches: &mut Vec<Watch>, destinations: &[Destination]) -> usize {
     let now = self::watches(destinations, &[]);
+    let by_prefix: HashMap<IpNet, &Watch> = now.iter().map(|watch| (watch.prefix, watch)).collect();
     for watch in watches.iter_mut() {
-        match now.iter().find(|other| other.prefix == watch.prefix) {
+        match by_prefix.get(&watch.prefix) {
             Some(other) => {
                 let further = other.tunnels.iter().filter(|index| !watch.tunnels.contains(index)).copied();
                 let further: Vec<u32> = further.collect();
@@ -76,7 +75,7 @@ pub fn rebind(watches: &mut Vec<Watch>, destinations: &[Destination]) -> usize {
         }
     }
     let before = watches.len();
-    let known: Vec<IpNet> = watches.iter().map(|watch| watch.prefix).collect();
+    let known: HashSet<IpNet> = watches.iter().map(|watch| watch.prefix).collect();
     watches.extend(now.into_iter().filter(|watch| !known.contains(&watch.prefix)));
     watches.len() - before
 }

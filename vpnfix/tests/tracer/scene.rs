@@ -119,6 +119,7 @@ impl Scene {
         Request {
             netns: Some(self.netns()),
             watches: watches.iter().map(|watch| watch.parse().unwrap()).collect(),
+            by_destination: true,
             use_fexit: true,
             ..Request::default()
         }

@@ -81,6 +81,7 @@ pub(super) fn attached<'a>(
         }),
         port: asked.args.port,
         by_flow: true,
+        by_destination: true,
         headers: files.want_packets(),
         ..attach::request(&access.netns, asked.every_namespace)
     })?;

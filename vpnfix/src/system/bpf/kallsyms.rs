@@ -32,13 +32,13 @@ pub(super) fn functions() -> io::Result<Option<Functions>> {
 /// address is searched.
 fn find(table: &str) -> Option<Functions> {
     let mut wanted = [("inet_rtm_getroute", 0), ("inet6_rtm_getroute", 0), ("handle_softirqs", 0), ("__do_softirq", 0)];
-    for (address, name) in symbols(table) {
+    for (address, _, name) in symbols(table) {
         if let Some((_, start)) = wanted.iter_mut().find(|(wanted, start)| *wanted == name && *start == 0) {
             *start = address;
         }
     }
     let mut ranges = wanted.map(|(_, start)| Range { start, end: u64::MAX });
-    for (address, _) in symbols(table) {
+    for (address, ..) in symbols(table) {
         for range in &mut ranges {
             if address > range.start && address < range.end {
                 range.end = address;
@@ -51,13 +51,17 @@ fn find(table: &str) -> Option<Functions> {
     (getroute4.start != 0 && softirq.start != 0).then_some(Functions { getroute4, getroute6, softirq })
 }
 
-fn symbols(table: &str) -> impl Iterator<Item = (u64, &str)> {
+/// Address, kind and name of each symbol.
+fn symbols(table: &str) -> impl Iterator<Item = (u64, &str, &str)> {
     table.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let address = u64::from_str_radix(words.next()?, 16).ok()?;
-        Some((address, words.nth(1)?))
+        Some((address, words.next()?, words.next()?))
     })
 }
+
+/// The kinds of symbols that are code (nm(1)).
+const CODE: [&str; 4] = ["t", "T", "w", "W"];
 
 /// Code that lies further behind the last symbol before it belongs to none.
 const LONGEST_FUNCTION: u64 = 1 << 20;
@@ -65,8 +69,9 @@ const LONGEST_FUNCTION: u64 = 1 << 20;
 /// The kernel's functions by address. Empty where the kernel hides addresses (`kernel.kptr_restrict`).
 #[derive(Debug, Default)]
 pub struct Symbols {
-    table: String,
-    /// Address, and where in the table the name stands (start and length); sorted.
+    /// All names, one behind the other.
+    names: String,
+    /// Address, and where among the names its own stands (start and length); sorted.
     starts: Vec<(u64, u32, u16)>,
 }
 
@@ -76,21 +81,26 @@ impl Symbols {
     /// # Errors
     /// It cannot be read.
     pub fn read() -> io::Result<Self> {
-        fs::read_to_string("/proc/kallsyms").map(Self::of)
+        fs::read_to_string("/proc/kallsyms").map(|table| Self::of(&table))
     }
 
-    fn of(table: String) -> Self {
-        let mut starts = Vec::new();
-        for (address, name) in symbols(&table).filter(|(address, _)| *address != 0) {
-            let at = (name.as_ptr() as usize).saturating_sub(table.as_ptr() as usize);
-            if let (Ok(at), Ok(length)) = (u32::try_from(at), u16::try_from(name.len())) {
+    fn of(table: &str) -> Self {
+        let (mut names, mut starts) = (String::new(), Vec::new());
+        for (address, kind, name) in symbols(table) {
+            if let (Ok(at), Ok(length)) = (u32::try_from(names.len()), u16::try_from(name.len()))
+                && address != 0
+                && CODE.contains(&kind)
+            {
                 starts.push((address, at, length));
+                names.push_str(name);
             }
         }
+        names.shrink_to_fit();
         // Of several names for one address the first counts.
         starts.sort_by_key(|(address, ..)| *address);
         starts.dedup_by_key(|(address, ..)| *address);
-        Self { table, starts }
+        starts.shrink_to_fit();
+        Self { names, starts }
     }
 
     /// The function that a return address leads back into.
@@ -101,7 +111,7 @@ impl Symbols {
         let behind = self.starts.partition_point(|(address, ..)| *address <= call);
         let (start, at, length) = self.starts.get(behind.checked_sub(1)?)?;
         let end = *at as usize + usize::from(*length);
-        (call - start < LONGEST_FUNCTION).then(|| self.table.get(*at as usize..end)).flatten()
+        (call - start < LONGEST_FUNCTION).then(|| self.names.get(*at as usize..end)).flatten()
     }
 }
 
@@ -137,13 +147,13 @@ mod tests {
 
     #[test]
     fn a_return_address_leads_into_its_function() {
-        let symbols = Symbols::of(TABLE.into());
+        let symbols = Symbols::of(TABLE);
         assert_eq!(symbols.function(0xffff_ffff_8100_0150), Some("handle_softirqs"));
         // Behind the last instruction of one function the next begins.
         assert_eq!(symbols.function(0xffff_ffff_8100_0200), Some("handle_softirqs"));
         assert_eq!(symbols.function(0xffff_ffff_c000_0900), Some("inet6_rtm_getroute"));
         assert_eq!((symbols.function(0), symbols.function(u64::MAX)), (None, None));
-        assert_eq!(Symbols::of("0000000000000000 t hidden\n".into()).function(1), None);
+        assert_eq!(Symbols::of("0000000000000000 t hidden\n").function(1), None);
     }
 
     #[test]

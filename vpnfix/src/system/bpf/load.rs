@@ -1,6 +1,6 @@
 //! Bringing the object into the kernel: offsets and settings into its read-only globals, prefixes into its maps.
 
-use std::{io, path::Path};
+use std::{io, path::Path, thread};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
@@ -27,7 +27,6 @@ const SMALLEST_RING: u32 = 4096;
 /// The object in the kernel, with its maps, and no program yet.
 pub(super) struct Loaded {
     pub ebpf: Ebpf,
-    pub btf: Btf,
     pub layout: Layout,
     /// The programs can tell vpnfix's own queries by the call stack, not by the thread alone.
     pub knows_queries: bool,
@@ -42,16 +41,16 @@ pub(super) fn read_types(path: &Path) -> Result<(Layout, Btf), BpfError> {
     Ok((layout, btf))
 }
 
-/// Loads the object: its maps are made and filled, its programs not loaded yet.
-pub(super) fn load(request: &Request) -> Result<Loaded, BpfError> {
-    let (layout, btf) = read_types(&btf::path())?;
-    let functions = match request.query_thread {
-        Some(_) => kallsyms::functions().unwrap_or_else(|error| {
-            tracing::debug!("/proc/kallsyms: {error}");
-            None
-        }),
-        None => None,
-    };
+/// Loads the object: its maps are made and filled, its programs not loaded yet. The kernel's types, which loading them takes,
+/// come with it: they are large, and of no use afterwards.
+pub(super) fn load(request: &Request) -> Result<(Loaded, Btf), BpfError> {
+    // The kernel writes the addresses out for as long as it takes to read its types.
+    let (functions, types) = thread::scope(|scope| {
+        let functions = request.query_thread.map(|_| scope.spawn(query_functions));
+        let types = read_types(&btf::path());
+        (functions.and_then(|reader| reader.join().ok().flatten()), types)
+    });
+    let (layout, btf) = types?;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&btf));
     let offsets: Vec<(&str, u32)> = layout.globals().collect();
@@ -65,7 +64,15 @@ pub(super) fn load(request: &Request) -> Result<Loaded, BpfError> {
     }
     let mut ebpf = loader.load(OBJECT).map_err(of_load)?;
     fill(&mut ebpf, request)?;
-    Ok(Loaded { ebpf, btf, layout, knows_queries: functions.is_some() })
+    Ok((Loaded { ebpf, layout, knows_queries: functions.is_some() }, btf))
+}
+
+/// What vpnfix's own queries are told by.
+fn query_functions() -> Option<Functions> {
+    kallsyms::functions().unwrap_or_else(|error| {
+        tracing::debug!("/proc/kallsyms: {error}");
+        None
+    })
 }
 
 fn check_numbers(request: &Request) -> Result<(), BpfError> {
@@ -81,7 +88,7 @@ fn check_numbers(request: &Request) -> Result<(), BpfError> {
 /// The globals beside the offsets.
 struct Settings {
     log_level: u8,
-    words: [(&'static str, u32); 9],
+    words: [(&'static str, u32); 10],
     addresses: [(&'static str, u64); 6],
 }
 
@@ -99,6 +106,7 @@ impl Settings {
                 ("ONLY_PORT", request.port.map_or(0, u32::from)),
                 ("BY_FLOW", u32::from(request.by_flow)),
                 ("TELL_HEADERS", u32::from(request.headers)),
+                ("BY_DESTINATION", u32::from(request.by_destination)),
                 ("HAS_DROP_REASON", u32::from(has_drop_reason)),
             ],
             addresses: [
@@ -161,7 +169,7 @@ where
 
 /// Loads a program into the kernel, which checks it. What cannot be is said in the status; only the want of privilege,
 /// which would fail all of them alike, is an error.
-pub(super) fn prepare(loaded: &mut Loaded, program: Program) -> Result<HookStatus, BpfError> {
+pub(super) fn prepare(loaded: &mut Loaded, btf: &Btf, program: Program) -> Result<HookStatus, BpfError> {
     let refused = |reason| Ok(refused(program, reason));
     if !loaded.layout.has_target(program) {
         return refused("this kernel does not have it".into());
@@ -170,7 +178,7 @@ pub(super) fn prepare(loaded: &mut Loaded, program: Program) -> Result<HookStatu
     if !lacking.is_empty() {
         return refused(format!("this kernel has no usable {}", lacking.join(", ")));
     }
-    match into_kernel(loaded, program) {
+    match into_kernel(&mut loaded.ebpf, btf, program) {
         Ok(()) => Ok(HookStatus { program, name: program.hook(), attached: true, note: None }),
         Err(error) => {
             let code = io_error(&error);
@@ -189,8 +197,7 @@ fn refused(program: Program, reason: String) -> HookStatus {
     HookStatus { program, name: program.hook(), attached: false, note: Some(reason) }
 }
 
-fn into_kernel(loaded: &mut Loaded, program: Program) -> Result<(), ProgramError> {
-    let Loaded { ebpf, btf, .. } = loaded;
+fn into_kernel(ebpf: &mut Ebpf, btf: &Btf, program: Program) -> Result<(), ProgramError> {
     let handle = ebpf.program_mut(program.symbol()).ok_or(ProgramError::UnexpectedProgramType)?;
     match program {
         Program::FibRules => <&mut FExit>::try_from(handle)?.load(program.hook(), btf),

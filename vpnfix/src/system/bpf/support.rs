@@ -32,9 +32,9 @@ pub fn inspect() -> KernelSupport {
 }
 
 fn try_all(hooks: &mut Vec<HookStatus>) -> Result<(), BpfError> {
-    let mut loaded = load::load(&Request::default())?;
+    let (mut loaded, btf) = load::load(&Request::default())?;
     for program in Program::ALL {
-        hooks.push(load::prepare(&mut loaded, program)?);
+        hooks.push(load::prepare(&mut loaded, &btf, program)?);
     }
     Ok(())
 }

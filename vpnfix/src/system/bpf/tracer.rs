@@ -2,7 +2,10 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use aya::maps::{Array, MapData, RingBuf};
+use aya::{
+    Btf,
+    maps::{Array, MapData, RingBuf},
+};
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
 use tokio::io::{Interest, unix::AsyncFd};
@@ -39,7 +42,7 @@ impl Tracer {
     ///
     /// See [`BpfError`].
     pub fn attach(request: &Request) -> Result<Self, BpfError> {
-        let mut loaded = load::load(request)?;
+        let (mut loaded, btf) = load::load(request)?;
         let (events, headers) = (ring(&mut loaded, "EVENTS")?, ring(&mut loaded, "HEADERS")?);
         let logger = match request.log_level {
             0 => None,
@@ -51,8 +54,10 @@ impl Tracer {
         // lookups seen meanwhile without their packets would look like packets that never left.
         let mut prepared = Vec::new();
         for program in Program::ALL.into_iter().filter(|program| request.by_flow || !program.is_by_flow()) {
-            prepared.push(prepare(&mut loaded, program, request)?);
+            prepared.push(prepare(&mut loaded, &btf, program, request)?);
         }
+        drop(btf);
+        give_memory_back();
         let mut hooks = Vec::new();
         for status in prepared {
             hooks.push(attach(&mut loaded, status, request)?);
@@ -237,12 +242,12 @@ fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
-fn prepare(loaded: &mut Loaded, program: Program, request: &Request) -> Result<HookStatus, BpfError> {
+fn prepare(loaded: &mut Loaded, btf: &Btf, program: Program, request: &Request) -> Result<HookStatus, BpfError> {
     if program == Program::FibRules && !request.use_fexit {
         let note = Some("not asked for".into());
         return Ok(HookStatus { program, name: program.hook(), attached: false, note });
     }
-    require(load::prepare(loaded, program)?)
+    require(load::prepare(loaded, btf, program)?)
 }
 
 fn attach(loaded: &mut Loaded, status: HookStatus, request: &Request) -> Result<HookStatus, BpfError> {
@@ -260,6 +265,15 @@ fn attach(loaded: &mut Loaded, status: HookStatus, request: &Request) -> Result<
         status.note = Some("own queries are told by their thread alone: /proc/kallsyms hides its addresses".into());
     }
     Ok(status)
+}
+
+/// The kernel's types are hundreds of thousands of small pieces, which the allocator would keep for as long as the process lives.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it frees what nobody holds, and may be called at any time (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Without some hooks there is nothing to tell.

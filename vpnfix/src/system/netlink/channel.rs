@@ -213,10 +213,7 @@ impl Channel {
         self.socket.send_to(&packet, &kernel).await.map_err(Failure::Socket)?;
         let mut replies = Replies::new();
         loop {
-            self.buffer.clear();
-            self.buffer.reserve(RECEIVE_BYTES);
-            let received = tokio::time::timeout(PATIENCE, self.socket.recv_from(&mut self.buffer)).await;
-            let sender = received.map_err(|_elapsed| Failure::TimedOut)?.map_err(Failure::Socket)?;
+            let sender = self.receive().await?;
             // Other processes can write to a netlink socket too.
             if sender.port_number() != 0 {
                 continue;
@@ -228,6 +225,19 @@ impl Channel {
                 return Ok((replies.finish()?, false));
             }
         }
+    }
+
+    /// One datagram, and who sent it. The kernel answers while the request is sent, so what it says is mostly there already,
+    /// and waiting for it would take a multiple of the time.
+    async fn receive(&mut self) -> Result<SocketAddr, Failure> {
+        self.buffer.clear();
+        self.buffer.reserve(RECEIVE_BYTES);
+        match self.socket.socket_ref().recv_from(&mut self.buffer, libc::MSG_DONTWAIT) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            received => return received.map(|(_, sender)| sender).map_err(Failure::Socket),
+        }
+        let received = tokio::time::timeout(PATIENCE, self.socket.recv_from(&mut self.buffer)).await;
+        received.map_err(|_elapsed| Failure::TimedOut)?.map_err(Failure::Socket)
     }
 }
 
