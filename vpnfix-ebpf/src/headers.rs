@@ -24,7 +24,7 @@ pub fn are_told() -> bool {
 #[inline(never)]
 pub fn tell(packet: &Packet, data: u64, link_length: u32, linear: u32, now: u64) -> u32 {
     let key = packet.key();
-    let Some(tally) = PACKETS.get_ptr_mut(&key) else { return 0 };
+    let Some(tally) = PACKETS.get_ptr_mut(key) else { return 0 };
     // SAFETY: nothing deletes an element, and this CPU alone writes its slot.
     if unsafe { (*tally).count } > HEADERS_PER_KEY {
         return 0;
