@@ -131,7 +131,7 @@ impl Evidence {
         }
         let path = self.draft.path_of(name);
         let room = path.parent().and_then(|directory| statvfs(directory).ok());
-        let free = room.map_or(0, |room| u64::from(room.blocks_available()).saturating_mul(room.fragment_size()));
+        let free = room.map_or(0, |room| room.blocks_available().saturating_mul(room.fragment_size()));
         if free < ROOM {
             self.draft.lacks(name, format!("there are only {free} bytes of room on the disk"));
             return None;

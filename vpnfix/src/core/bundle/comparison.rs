@@ -81,10 +81,13 @@ impl Thing {
     }
 }
 
+/// What there is of one kind in a state; nothing where it was not looked at.
+type Things = fn(&State) -> Option<Vec<Thing>>;
+
 /// Compares two states, or shows the one there is.
 #[must_use]
 pub fn compare(before: Option<&State>, after: Option<&State>) -> Vec<Compared> {
-    let kinds: [(&str, fn(&State) -> Option<Vec<Thing>>); 10] = [
+    let kinds: [(&str, Things); 10] = [
         ("Policy rules", rules),
         ("Routes", routes),
         ("Interfaces", links),
@@ -96,7 +99,7 @@ pub fn compare(before: Option<&State>, after: Option<&State>) -> Vec<Compared> {
         ("IPsec's error counters", xfrm_stat),
         ("Neighbours", neighbours),
     ];
-    let of = |state: Option<&State>, things: fn(&State) -> Option<Vec<Thing>>| state.and_then(things);
+    let of = |state: Option<&State>, things: Things| state.and_then(things);
     let tables = kinds.into_iter().filter_map(|(title, things)| {
         let (old, new) = (of(before, things), of(after, things));
         let both = before.is_some() && after.is_some();

@@ -68,12 +68,12 @@ pub struct Accompanied {
 /// A job that runs.
 enum Busy {
     Fix(oneshot::Receiver<Result<FixReport, Failure>>),
-    Command(Running, Option<Instant>),
+    Command(Box<Running>, Option<Instant>),
 }
 
 /// What a job came to.
 enum Done {
-    Fix(Result<FixReport, Failure>),
+    Fix(Box<Result<FixReport, Failure>>),
     Command(CommandReport),
 }
 
@@ -82,7 +82,7 @@ impl Busy {
         match self {
             Self::Fix(report) => {
                 let gone = |_closed| Err(Failure::unable("fix: its thread ended without a report"));
-                Ok(Done::Fix(report.await.unwrap_or_else(gone)))
+                Ok(Done::Fix(Box::new(report.await.unwrap_or_else(gone))))
             }
             Self::Command(command, deadline) => {
                 let expired = async {
@@ -191,7 +191,7 @@ impl Progress {
                 self.recorder.mark(self.now(), MarkKind::CommandBegan, told.join(" "));
                 let deadline = period.and_then(|period| Instant::now().checked_add(period));
                 let command = Running::start(&words, apart)?;
-                self.running = command.map(|command| Busy::Command(command, deadline));
+                self.running = command.map(|command| Busy::Command(Box::new(command), deadline));
             }
         }
         self.until = None;
@@ -203,14 +203,14 @@ impl Progress {
         let now = self.now();
         match done {
             Done::Fix(report) => {
-                if let Ok(report) = &report {
+                if let Ok(report) = report.as_ref() {
                     for (command, time) in report.applied.iter().zip(&report.applied_at) {
                         let at = milliseconds_between(&self.began_at, time).unwrap_or(now);
                         self.recorder.mark(at, MarkKind::RuleAdded, command.clone());
                     }
                 }
                 self.recorder.mark(now, MarkKind::RepairEnded, "vpnfix fix");
-                self.fix = Some(report);
+                self.fix = Some(*report);
             }
             Done::Command(report) => {
                 self.recorder.mark(now, MarkKind::CommandEnded, report.words.join(" "));
@@ -251,10 +251,15 @@ impl Session<'_> {
             let running: &mut Busy = &mut { running };
             // The trace has failed; what was begun is not left alone.
             if let Ok(Done::Fix(report)) = running.end().await {
-                progress.fix = Some(report);
+                progress.fix = Some(*report);
             }
         }
-        followed?;
+        if let Err(failure) = followed {
+            // Whoever reads that the trace has failed must not take it for a host that was left alone.
+            let stands = matches!(&progress.fix, Some(Ok(fix)) if fix.rollback.is_none() && !fix.applied.is_empty());
+            let told = "the repair was made all the same: `vpnfix verify` tells how it stands";
+            return Err(if stands { failure.hint(told) } else { failure });
+        }
         self.tell_stories(u64::MAX)?;
         let summary = self.finish(&mut progress)?;
         let now = progress.now();
