@@ -42,14 +42,14 @@ pub fn measure(bench: &Bench) -> Result<Findings> {
                 Some(tracer) => {
                     let session = tracer.start(bench, Family::V4)?;
                     session.settle()?;
-                    idle.push(share(session.pid(), duration, || Ok(thread::sleep(duration)))?);
-                    busy.push(share(session.pid(), duration, || Ok(rate.push(paced(duration)?)))?);
+                    idle.push(share(session.pid(), duration, || at_rest(duration))?);
+                    busy.push(share(session.pid(), duration, || paced(duration, &mut rate))?);
                     session.stop()?;
                 }
                 None => {
                     let view = live_view(bench)?;
-                    idle.push(share(view.pid(), duration, || Ok(thread::sleep(duration)))?);
-                    busy.push(share(view.pid(), duration, || Ok(rate.push(paced(duration)?)))?);
+                    idle.push(share(view.pid(), duration, || at_rest(duration))?);
+                    busy.push(share(view.pid(), duration, || paced(duration, &mut rate))?);
                 }
             }
         }
@@ -80,8 +80,13 @@ fn share(pid: u32, duration: Duration, work: impl FnOnce() -> Result<()>) -> Res
     Ok(used.as_secs_f64() / duration.as_secs_f64() * 100.0)
 }
 
-/// Sends in small bursts; how many datagrams a second that made.
-fn paced(duration: Duration) -> Result<f64> {
+fn at_rest(duration: Duration) -> Result<()> {
+    thread::sleep(duration);
+    Ok(())
+}
+
+/// Sends in small bursts; notes how many datagrams a second that made.
+fn paced(duration: Duration, rate: &mut Samples) -> Result<()> {
     let socket = load::socket(Family::V4)?;
     let begun = Instant::now();
     let mut sent = 0;
@@ -95,7 +100,8 @@ fn paced(duration: Duration) -> Result<f64> {
         sent = due;
         thread::sleep(TICK);
     }
-    Ok(sent as f64 / begun.elapsed().as_secs_f64())
+    rate.push(sent as f64 / begun.elapsed().as_secs_f64());
+    Ok(())
 }
 
 /// The view on a terminal of util-linux's `script`.
