@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write as _,
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -11,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
@@ -74,7 +75,9 @@ pub struct Running {
 impl Running {
     /// Starts it.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let child = command.spawn().with_context(|| format!("start {}", command.get_program().display()))?;
+        // Its helpers (trace-cmd has one a processor) are in its group, and end with it.
+        let child =
+            command.process_group(0).spawn().with_context(|| format!("start {}", command.get_program().display()))?;
         Ok(Self { child, ended: false })
     }
 
@@ -111,7 +114,16 @@ impl Running {
             }
             thread::sleep(Duration::from_micros(200));
         }
-        Ok(begun.elapsed())
+        let elapsed = begun.elapsed();
+        self.end_group();
+        Ok(elapsed)
+    }
+
+    fn end_group(&self) {
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            // Mostly nobody is left.
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
     }
 }
 
@@ -120,6 +132,7 @@ impl Drop for Running {
         if !self.ended {
             // It may have ended by itself.
             let _ = self.child.kill();
+            self.end_group();
             let _ = self.child.wait();
         }
     }

@@ -91,6 +91,7 @@ impl Tracer {
             return Ok(Session {
                 floor: Some(Floor::lay()?),
                 running: None,
+                _event: None,
                 ready_after: nothing,
                 ready_cost: nothing,
             });
@@ -110,10 +111,7 @@ impl Tracer {
             // One that was killed may have left it.
             let _absent = fs::remove_file(&ready_file);
         }
-        if self == Self::TraceCmd {
-            // One that came to a bad end leaves it on.
-            fs::write(switch, "0").context("switch the event off")?;
-        }
+        let event = (self == Self::TraceCmd).then(|| EventSwitch::off(switch)).transpose()?;
         let errors = bench.scratch().join("errors");
         command.stdin(Stdio::null());
         command.stdout(if self == Self::Watch { Stdio::piped() } else { Stdio::null() });
@@ -131,7 +129,7 @@ impl Tracer {
         };
         let (ready_after, ready_cost) = (begun.elapsed(), process::cpu_time(running.pid()));
         ready.with_context(|| fs::read_to_string(&errors).unwrap_or_default().trim().to_owned())?;
-        Ok(Session { floor: None, running: Some(running), ready_after, ready_cost })
+        Ok(Session { floor: None, running: Some(running), _event: event, ready_after, ready_cost })
     }
 
     fn command(self, bench: &Bench, family: Family) -> Result<Command> {
@@ -185,10 +183,29 @@ impl Tracer {
     }
 }
 
+/// A tracing event that trace-cmd switches on, and leaves on where it comes to a bad end: it is off before and after.
+struct EventSwitch(&'static str);
+
+impl EventSwitch {
+    fn off(path: &'static str) -> Result<Self> {
+        fs::write(path, "0").with_context(|| format!("write {path}"))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for EventSwitch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(self.0, "0") {
+            eprintln!("bench: {} stays on: {error}", self.0);
+        }
+    }
+}
+
 /// A tracer that traces.
 pub struct Session {
     floor: Option<Floor>,
     running: Option<Running>,
+    _event: Option<EventSwitch>,
     /// From its start until it traced.
     pub ready_after: Duration,
     /// Processor time that it had taken by then.
