@@ -102,8 +102,9 @@ impl<'a> Intake<'a> {
         self.tracer.next_records(into).await.map_err(|error| attach::bpf_failure("read the kernel's events", &error))
     }
 
-    /// Takes those that are there, without waiting.
+    /// Takes those that are there, without waiting; packets' headers first, because a packet's lookup is told before it.
     pub fn drain(&mut self, into: &mut Vec<Box<[u8]>>) {
+        self.keeping.fetch_packets(&mut self.tracer);
         self.tracer.drain_records(into);
     }
 
@@ -133,7 +134,7 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// The counts cannot be read.
     pub fn stories(&mut self, settled_ns: u64) -> Result<Vec<TraceLine>, Failure> {
-        self.keeping.take_packets(&mut self.tracer, &mut self.telling);
+        self.keeping.take_packets(&mut self.telling);
         if !self.telling.has_due(settled_ns) {
             return Ok(Vec::new());
         }
@@ -226,7 +227,8 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// The counts cannot be read, or what is kept not be written.
     pub fn finish(&mut self, command: Option<CommandReport>) -> Result<Summary, Failure> {
-        self.keeping.take_packets(&mut self.tracer, &mut self.telling);
+        self.keeping.fetch_packets(&mut self.tracer);
+        self.keeping.take_packets(&mut self.telling);
         let end = self.end(command)?;
         let lost = self.tracer.headers_lost();
         let lost = lost.map_err(|error| attach::bpf_failure("read the kernel's counts", &error))?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::commands::cli::TraceArgs;
 use crate::commands::failure::Failure;
+use crate::core::observation::HeadersSeen;
 use crate::core::packets::Packets;
 use crate::core::recording::{Encoder, Head, LeftOut, Unrecorded};
 use crate::core::telling::{End, Step, Telling};
@@ -47,6 +48,7 @@ impl Files {
         Keeping {
             record: self.record.map(|file| Record { encoder: Encoder::new(head, limit), file }),
             packets: self.packets.map(|file| (Packets::new(host), file)),
+            waiting: Vec::new(),
         }
     }
 }
@@ -55,6 +57,8 @@ impl Files {
 pub struct Keeping {
     record: Option<Record>,
     packets: Option<(Packets, NewFile)>,
+    /// Headers of packets whose lookups may not have been told yet.
+    waiting: Vec<HeadersSeen>,
 }
 
 struct Record {
@@ -79,12 +83,17 @@ impl Keeping {
         encoder.step(step).map_err(|error| unrecorded(file, &error))
     }
 
-    /// Takes the headers of packets that came meanwhile.
-    pub fn take_packets(&mut self, tracer: &mut Tracer, telling: &mut Telling) {
+    /// Fetches the headers of packets that came meanwhile. The events that come before them are to be taken next.
+    pub fn fetch_packets(&mut self, tracer: &mut Tracer) {
+        if self.packets.is_some() {
+            tracer.drain_headers(&mut self.waiting);
+        }
+    }
+
+    /// Takes the headers that were fetched.
+    pub fn take_packets(&mut self, telling: &mut Telling) {
         let Some((packets, _)) = &mut self.packets else { return };
-        let mut seen = Vec::new();
-        tracer.drain_headers(&mut seen);
-        seen.iter().for_each(|headers| packets.take(headers, telling));
+        self.waiting.drain(..).for_each(|headers| packets.take(&headers, telling));
     }
 
     /// Writes what was kept of the recording so far: a trace that is killed now has it.

@@ -114,8 +114,8 @@ impl<'a> Session<'a> {
                 _ = stories.tick() => settled = true,
                 events = self.intake.next(&mut seen) => events?,
             }
-            if over.is_some() {
-                // What came between the last wake-up and the end is told too.
+            if over.is_some() || settled {
+                // What came between the last wake-up and the end is told too; and a packet after its lookup.
                 self.intake.drain(&mut seen);
             }
             if let Some(end) = self.tell(&mut seen).await? {

@@ -348,7 +348,11 @@ impl Session<'_> {
                 _ = asking.tick() => progress.ask_daemon(),
                 _ = look_around.tick() => self.intake.refresh().await?,
                 _ = samples.tick() => self.sample(progress)?,
-                _ = stories.tick() => drop(self.tell_stories(host::monotonic_ns())?),
+                _ = stories.tick() => {
+                    self.intake.drain(&mut seen);
+                    self.take_in(&mut seen, progress).await?;
+                    self.tell_stories(host::monotonic_ns())?;
+                }
                 events = self.intake.next(&mut seen) => events?,
             }
             self.take_in(&mut seen, progress).await?;
