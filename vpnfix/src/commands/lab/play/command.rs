@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::{interrupt, say};
 
 /// No command of the play takes this long, emulated machines included.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 /// How long a command may take to end in order when it is broken off.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
