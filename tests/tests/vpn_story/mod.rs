@@ -21,6 +21,8 @@ struct Window {
     captured: u64,
     /// Segments sent again, by the kernel's counter.
     sent_again: u64,
+    /// The gateway's SAs before and after, by `ip -s xfrm state`: SPI, bytes, packets.
+    associations: [Vec<(u32, u64, u64)>; 2],
 }
 
 /// Traces from before the session's first packet to after its last one. Both daemons keep silent before and after, and the
@@ -33,7 +35,7 @@ fn traced(vpn: &Vpn, device: &str, meanwhile: impl FnOnce(&Vpn)) -> Window {
         configure(vpn, "gw", &format!("neighbor {peer} shutdown"));
     }
     wait::until("no connection of BGP's", || sockets(vpn).is_empty().then_some(()));
-    let sent_before = segments_sent_again(vpn);
+    let (sent_before, associations_before) = (segments_sent_again(vpn), vpn.associations());
     let capture = Capture::start(&vpn.of("gw"), device, &format!("tcp port 179 and dst host {PEER1}"));
     let trace = vpn.trace();
     configure(vpn, "gw", &format!("no neighbor {PEER1} shutdown"));
@@ -44,6 +46,7 @@ fn traced(vpn: &Vpn, device: &str, meanwhile: impl FnOnce(&Vpn)) -> Window {
     let window = Window {
         captured: capture.count(),
         sent_again: segments_sent_again(vpn) - sent_before,
+        associations: [associations_before, vpn.associations()],
         stories: traced.summary()["stories"].as_array().expect("no stories").clone(),
     };
     for peer in [PEER1, PEER2] {
@@ -89,11 +92,9 @@ pub fn before(vpn: &Vpn) {
 
 /// The same connection goes by the tunnel, encrypted by its association, and comes up.
 pub fn after(vpn: &Vpn) {
-    let before = vpn.associations();
     let window = traced(vpn, "Tunnel1", |vpn| {
         wait::until("BGP by vtysh's word", || (bgp_state(vpn, PEER1) == "Established").then_some(()));
     });
-    let after = vpn.associations();
     let established = |story: &&Value| {
         let states = story["tcp"].as_array().expect("no states");
         states.iter().any(|state| state["new"] == "established") && story["destination_port"] == 179
@@ -106,7 +107,8 @@ pub fn after(vpn: &Vpn) {
     let encryption = &egress["encryption"];
     let of =
         |all: &[(u32, u64, u64)]| all.iter().find(|(spi, ..)| encryption["spi"] == *spi).map(|(.., packets)| *packets);
-    let encrypted = of(&after).expect("ip knows no such SA") - of(&before).unwrap_or(0);
+    let [before, after] = &window.associations;
+    let encrypted = of(after).expect("ip knows no such SA") - of(before).unwrap_or(0);
     assert_eq!(number(&encryption["packets"]), encrypted, "ip -s xfrm state; {story:#}");
     assert_eq!((packets(&window.stories), window.captured), (encrypted, encrypted), "tcpdump; {:#?}", window.stories);
     assert_eq!(sent_again(&window.stories), window.sent_again, "nstat; {:#?}", window.stories);
