@@ -2,7 +2,6 @@
 //! other: `verify` names each as what fails first.
 
 mod vpn_faults;
-mod vpn_story;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,9 +22,7 @@ fn the_incident_is_repaired_and_each_fault_is_named() {
     let root = need_vpn!();
     let vpn = Vpn::start(&root, Made { ike: Ike::Legacy, bgp: Bgp::Frr, tunnels: Tunnels::Vti });
     broken(&vpn);
-    vpn_story::before(&vpn);
     repaired(&vpn);
-    vpn_story::after(&vpn);
     figures(&vpn);
     vpn_faults::play(&vpn);
     let last = vpn.verify(0, &["--wait", "120s", "--sample", "1s", "-vvv"]);
@@ -37,7 +34,7 @@ fn the_incident_is_repaired_and_each_fault_is_named() {
 fn broken(vpn: &Vpn) {
     let routes = ip::text(&["-n", &vpn.of("gw"), "route", "show", "table", "220"]);
     assert!(routes.starts_with("default via 192.168.12.1 dev ens5 proto static"), "no hijack: {routes}");
-    wait::until("an attempt at BGP", || ["Active", "Connect"].contains(&bgp_state(vpn, PEER1).as_str()).then_some(()));
+    wait::until("an attempt at BGP", || ["Active", "Connect"].contains(&vpn.bgp_state(PEER1).as_str()).then_some(()));
     let clear = Capture::start(&vpn.of("gw"), "ens5", INSIDE);
     let report = vpn.verify(1, &["--sample", "1s"]);
     assert!(clear.count() > 0, "nothing left in the clear: this is not the incident");
@@ -70,10 +67,10 @@ fn repaired(vpn: &Vpn) {
     let changed = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
     let report = vpn.finish(fixing, &arguments).ends(0).json();
     wait::until("BGP by vtysh's word", || {
-        [PEER1, PEER2].iter().all(|peer| bgp_state(vpn, peer) == "Established").then_some(())
+        [PEER1, PEER2].iter().all(|peer| vpn.bgp_state(peer) == "Established").then_some(())
     });
     for peer in [PEER1, PEER2] {
-        let since = &vtysh(vpn, SUMMARY)["ipv4Unicast"]["peers"][peer]["peerUptimeEstablishedEpoch"];
+        let since = &vpn.vtysh(SUMMARY)["ipv4Unicast"]["peers"][peer]["peerUptimeEstablishedEpoch"];
         let took = since.as_u64().expect("a time").saturating_sub(changed.as_secs());
         println!("BGP with {peer} was established {took} s after the repair");
         assert!(took < MINUTE, "BGP with {peer} took {took} s");
@@ -110,7 +107,7 @@ fn figures(vpn: &Vpn) {
         assert!((least_bytes..=most_bytes).contains(&bytes), "{spi:x}: {bytes}, ip: {least_bytes} to {most_bytes}");
         assert!((least_packets..=most_packets).contains(&packets), "{spi:x}: {packets}");
     }
-    let summary = vtysh(vpn, SUMMARY);
+    let summary = vpn.vtysh(SUMMARY);
     for neighbour in report["neighbours"].as_array().expect("neighbours") {
         let peer = &summary["ipv4Unicast"]["peers"][neighbour["address"].as_str().expect("an address")];
         assert_eq!(neighbour["state"], peer["state"], "{neighbour:#}");
@@ -120,23 +117,6 @@ fn figures(vpn: &Vpn) {
         assert_eq!(neighbour["local_as"], 65000, "{neighbour:#}");
     }
     assert_eq!(report["neighbours"].as_array().map(Vec::len), Some(2), "{report:#}");
-}
-
-fn vtysh(vpn: &Vpn, command: &str) -> Value {
-    let said = vpn.command("gw", "vtysh").args(["-d", "bgpd", "-c", command]).output().expect("vtysh");
-    serde_json::from_slice(&said.stdout).unwrap_or(Value::Null)
-}
-
-/// Configures bgpd as an operator does.
-fn configure(vpn: &Vpn, host: &str, line: &str) {
-    let system = if host == "gw" { "65000" } else { "64512" };
-    vpn.script(host, &format!("vtysh -d bgpd -c 'configure terminal' -c 'router bgp {system}' -c '{line}'"));
-}
-
-/// The state of a session by vtysh's word.
-fn bgp_state(vpn: &Vpn, peer: &str) -> String {
-    let summary = vtysh(vpn, SUMMARY);
-    summary["ipv4Unicast"]["peers"][peer]["state"].as_str().unwrap_or_default().to_owned()
 }
 
 #[track_caller]

@@ -10,6 +10,7 @@
 //! The daemons come from a Debian root folder (`VPNFIX_VPN_ROOT`, made by `cargo xtask test vm`), which stays as it is: each
 //! host has a layer in memory over it. All processes live in one process namespace, and end with its first one.
 
+mod bgp;
 mod daemons;
 mod keeper;
 mod secrets;

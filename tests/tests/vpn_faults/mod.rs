@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use vpnfix_tests::vpn::{OUTSIDE, PEER1, Vpn};
 use vpnfix_tests::{traffic, wait};
 
-use super::{bgp_state, configure, vtysh};
-
 /// One fault, and the finding.
 struct Fault {
     /// What is wrong.
@@ -113,10 +111,10 @@ const FAULTS: &[Fault] = &[
         vpn.nft("aws", "delete table ip filter");
     }),
     bgp("the far end has another ASN", "bgp-asn 169.254.55.53", "Bad Peer AS", wrong_asn, |vpn| {
-        configure(vpn, "gw", "neighbor 169.254.55.53 remote-as 64512");
+        vpn.configure("gw", "neighbor 169.254.55.53 remote-as 64512");
     }),
     bgp("the far end has a BGP password", "bgp-password", "password", password, |vpn| {
-        configure(vpn, "aws", "no neighbor 169.254.55.54 password");
+        vpn.configure("aws", "no neighbor 169.254.55.54 password");
     }),
 ];
 
@@ -149,7 +147,7 @@ pub fn play(vpn: &Vpn) {
     let mut wrong = BTreeMap::new();
     for fault in FAULTS.iter().filter(is_chosen) {
         if fault.of_bgp {
-            wait::until("BGP", || (bgp_state(vpn, PEER1) == "Established").then_some(()));
+            wait::until("BGP", || (vpn.bgp_state(PEER1) == "Established").then_some(()));
         }
         (fault.make)(vpn);
         let run = vpn.vpnfix(&["verify", "--sample", "1s", "--format", "json"]);
@@ -244,7 +242,7 @@ fn black_hole(vpn: &Vpn) {
 /// As long as BGP has not noticed, silence is but a warning.
 fn far_down(vpn: &Vpn) {
     vpn.ip("aws", &["link set vti1 down"]);
-    wait::until("the session's end", || (bgp_state(vpn, PEER1) != "Established").then_some(()));
+    wait::until("the session's end", || (vpn.bgp_state(PEER1) != "Established").then_some(()));
 }
 
 /// As a network ACL does; and the session that is up is ended, so that it has to be made anew.
@@ -255,21 +253,21 @@ fn filtered(vpn: &Vpn) {
          ip saddr 169.254.55.54 tcp dport 179 drop; ip saddr 169.254.55.54 tcp sport 179 drop; }\n}",
     );
     vpn.script("gw", "vtysh -d bgpd -c 'clear bgp 169.254.55.53'");
-    wait::until("the session's end", || (bgp_state(vpn, PEER1) != "Established").then_some(()));
+    wait::until("the session's end", || (vpn.bgp_state(PEER1) != "Established").then_some(()));
 }
 
 fn wrong_asn(vpn: &Vpn) {
-    configure(vpn, "gw", "neighbor 169.254.55.53 remote-as 64999");
+    vpn.configure("gw", "neighbor 169.254.55.53 remote-as 64999");
     wait::until("the refusal", || {
-        let told = vtysh(vpn, "show bgp neighbors 169.254.55.53 json").to_string();
+        let told = vpn.vtysh("show bgp neighbors 169.254.55.53 json").to_string();
         told.contains("Bad Peer AS").then_some(())
     });
 }
 
 fn password(vpn: &Vpn) {
     let line = format!("neighbor 169.254.55.54 password {}", vpn.password());
-    configure(vpn, "aws", &line);
-    wait::until("the session's end", || (bgp_state(vpn, PEER1) != "Established").then_some(()));
+    vpn.configure("aws", &line);
+    wait::until("the session's end", || (vpn.bgp_state(PEER1) != "Established").then_some(()));
     wait::until("a request with a signature", || (unexpected_signatures(vpn) > 0).then_some(()));
 }
 

@@ -5,13 +5,22 @@ use std::fs;
 
 use serde_json::Value;
 use vpnfix_tests::capture::Capture;
-use vpnfix_tests::vpn::{PEER1, PEER2, Vpn};
-use vpnfix_tests::{traffic, wait};
-
-use super::{bgp_state, configure};
+use vpnfix_tests::vpn::{Bgp, Ike, Made, PEER1, PEER2, Tunnels, Vpn};
+use vpnfix_tests::{need_root, need_vpn, traffic, wait};
 
 /// The gateway's inside addresses.
 const OWN: [&str; 2] = ["169.254.55.54", "169.254.253.50"];
+
+#[test]
+fn bgps_connection_is_told_as_others_count_it() {
+    need_root!();
+    let root = need_vpn!();
+    let vpn = Vpn::start(&root, Made { ike: Ike::Legacy, bgp: Bgp::Frr, tunnels: Tunnels::Vti });
+    before(&vpn);
+    vpn.vpnfix(&["fix", "--wait", "60s"]).ends(0);
+    after(&vpn);
+    vpn.check_secrets();
+}
 
 /// What was told, and what others counted in the same time.
 struct Window {
@@ -29,18 +38,18 @@ struct Window {
 /// far one begins no connection, so that all count the same packets.
 fn traced(vpn: &Vpn, device: &str, meanwhile: impl FnOnce(&Vpn)) -> Window {
     for address in OWN {
-        configure(vpn, "aws", &format!("neighbor {address} passive"));
+        vpn.configure("aws", &format!("neighbor {address} passive"));
     }
     for peer in [PEER1, PEER2] {
-        configure(vpn, "gw", &format!("neighbor {peer} shutdown"));
+        vpn.configure("gw", &format!("neighbor {peer} shutdown"));
     }
     wait::until("no connection of BGP's", || sockets(vpn).is_empty().then_some(()));
     let (sent_before, associations_before) = (segments_sent_again(vpn), vpn.associations());
     let capture = Capture::start(&vpn.of("gw"), device, &format!("tcp port 179 and dst host {PEER1}"));
     let trace = vpn.trace();
-    configure(vpn, "gw", &format!("no neighbor {PEER1} shutdown"));
+    vpn.configure("gw", &format!("no neighbor {PEER1} shutdown"));
     meanwhile(vpn);
-    configure(vpn, "gw", &format!("neighbor {PEER1} shutdown"));
+    vpn.configure("gw", &format!("neighbor {PEER1} shutdown"));
     wait::until("the connection's end", || sockets(vpn).is_empty().then_some(()));
     let traced = vpn.end_trace(trace);
     let window = Window {
@@ -50,10 +59,10 @@ fn traced(vpn: &Vpn, device: &str, meanwhile: impl FnOnce(&Vpn)) -> Window {
         stories: traced.summary()["stories"].as_array().expect("no stories").clone(),
     };
     for peer in [PEER1, PEER2] {
-        configure(vpn, "gw", &format!("no neighbor {peer} shutdown"));
+        vpn.configure("gw", &format!("no neighbor {peer} shutdown"));
     }
     for address in OWN {
-        configure(vpn, "aws", &format!("no neighbor {address} passive"));
+        vpn.configure("aws", &format!("no neighbor {address} passive"));
     }
     let own = |story: &Value| {
         let of_bgp = story["destination_port"] == 179 || story["source_port"] == 179;
@@ -63,7 +72,7 @@ fn traced(vpn: &Vpn, device: &str, meanwhile: impl FnOnce(&Vpn)) -> Window {
 }
 
 /// Rule 220 sends BGP's requests out in the clear, again and again.
-pub fn before(vpn: &Vpn) {
+fn before(vpn: &Vpn) {
     let mut by_ss = None;
     let window = traced(vpn, "ens5", |vpn| {
         // The second repetition comes three seconds after the request, and the daemon gives up after five.
@@ -91,9 +100,9 @@ pub fn before(vpn: &Vpn) {
 }
 
 /// The same connection goes by the tunnel, encrypted by its association, and comes up.
-pub fn after(vpn: &Vpn) {
+fn after(vpn: &Vpn) {
     let window = traced(vpn, "Tunnel1", |vpn| {
-        wait::until("BGP by vtysh's word", || (bgp_state(vpn, PEER1) == "Established").then_some(()));
+        wait::until("BGP by vtysh's word", || (vpn.bgp_state(PEER1) == "Established").then_some(()));
     });
     let established = |story: &&Value| {
         let states = story["tcp"].as_array().expect("no states");
@@ -113,7 +122,7 @@ pub fn after(vpn: &Vpn) {
     assert_eq!((packets(&window.stories), window.captured), (encrypted, encrypted), "tcpdump; {:#?}", window.stories);
     assert_eq!(sent_again(&window.stories), window.sent_again, "nstat; {:#?}", window.stories);
     for peer in [PEER1, PEER2] {
-        wait::until("both sessions", || (bgp_state(vpn, peer) == "Established").then_some(()));
+        wait::until("both sessions", || (vpn.bgp_state(peer) == "Established").then_some(()));
     }
 }
 
