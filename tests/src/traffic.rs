@@ -1,6 +1,6 @@
 //! Traffic inside the scene's own namespaces.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -67,6 +67,23 @@ pub fn pings(namespace: &str, to: Ipv4Addr) -> bool {
         Some(1) => false,
         _ => panic!("ping {to}: {}", String::from_utf8_lossy(&output.stderr)),
     }
+}
+
+/// One of the namespace's own counters (`/proc/net/netstat`, `/proc/net/snmp`), as nstat names it.
+///
+/// # Panics
+///
+/// If there is no such counter.
+pub fn counter(namespace: &str, group: &str, name: &str) -> u64 {
+    let text = inside(namespace, || {
+        ["netstat", "snmp"]
+            .map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("no counters"))
+    });
+    let text = text.concat();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let pair = lines.chunks(2).find(|pair| pair[0][0] == format!("{group}:")).expect("no such group");
+    let at = pair[0].iter().position(|word| *word == name).expect("no such counter");
+    pair[1][at].parse().expect("no number")
 }
 
 /// A thread that ends with its owner.

@@ -24,19 +24,6 @@ fn drops(story: &Value) -> Vec<(String, String, u64, bool)> {
     story["drops"].as_array().expect("no drops").iter().map(drop).collect()
 }
 
-/// One of the namespace's own counters (`/proc/net/netstat`, `/proc/net/snmp`), as nstat names it.
-fn counter(namespace: &str, group: &str, name: &str) -> u64 {
-    let text = traffic::inside(namespace, || {
-        ["netstat", "snmp"]
-            .map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("no counters"))
-    });
-    let text = text.concat();
-    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-    let pair = lines.chunks(2).find(|pair| pair[0][0] == format!("{group}:")).expect("no such group");
-    let at = pair[0].iter().position(|word| *word == name).expect("no such counter");
-    pair[1][at].parse().expect("no number")
-}
-
 /// This kernel gives reasons for drops (since 5.17).
 fn gives_reasons() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("no release");
@@ -111,11 +98,11 @@ fn strict_source_validation_is_named_as_what_drops_the_answers() {
     need_root!();
     let scene = Scene::hijacked();
     scene.sysctl("conf/Tunnel1/rp_filter", "1");
-    let before = counter(&scene.gw(), "TcpExt", "IPReversePathFilter");
+    let before = traffic::counter(&scene.gw(), "TcpExt", "IPReversePathFilter");
     let trace = Trace::start(&scene);
     traffic::blast(&scene.of("far1"), LOCAL1, 50);
     let traced = trace.stop().ends(0);
-    assert_eq!(counter(&scene.gw(), "TcpExt", "IPReversePathFilter") - before, 50);
+    assert_eq!(traffic::counter(&scene.gw(), "TcpExt", "IPReversePathFilter") - before, 50);
     let [story] = stories(&traced, |story| story["source"] == LOCAL1.to_string()).try_into().expect("one story");
     let dropped = drops(&story);
     let incoming: u64 = dropped.iter().filter(|(.., incoming)| *incoming).map(|(_, _, packets, _)| packets).sum();
@@ -138,11 +125,14 @@ fn forwarding_that_is_off_is_told_by_reason_and_place() {
     let scene = Scene::healthy();
     ip::text(&["-n", &scene.of("far1"), "route", "add", "10.9.0.1/32", "via", &LOCAL1.to_string(), "dev", "Tunnel1"]);
     scene.sysctl("ip_forward", "0");
-    let before = counter(&scene.gw(), "Ip", "InAddrErrors") + counter(&scene.gw(), "Ip", "InDiscards");
+    let before =
+        traffic::counter(&scene.gw(), "Ip", "InAddrErrors") + traffic::counter(&scene.gw(), "Ip", "InDiscards");
     let trace = Trace::start(&scene);
     traffic::blast(&scene.of("far1"), "10.9.0.1".parse().expect("an address"), 20);
     let traced = trace.stop().ends(0);
-    let counted = counter(&scene.gw(), "Ip", "InAddrErrors") + counter(&scene.gw(), "Ip", "InDiscards") - before;
+    let counted = traffic::counter(&scene.gw(), "Ip", "InAddrErrors")
+        + traffic::counter(&scene.gw(), "Ip", "InDiscards")
+        - before;
     assert!(counted >= 20, "the kernel counted {counted} of 20 as not forwarded: {traced:#?}");
     let [story] = stories(&traced, |story| story["source"] == "10.9.0.1").try_into().expect("one story");
     let dropped = drops(&story);
@@ -201,10 +191,10 @@ fn a_session_that_cannot_come_up_is_told_with_its_retransmissions() {
     need_root!();
     let scene = Scene::hijacked();
     let trace = Trace::start(&scene);
-    let before = counter(&scene.gw(), "Tcp", "RetransSegs");
+    let before = traffic::counter(&scene.gw(), "Tcp", "RetransSegs");
     // It waits for two seconds: TCP sends its SYN again after one.
     assert!(!traffic::bgp_connects(&scene.gw(), PEER1));
-    let sent_again = counter(&scene.gw(), "Tcp", "RetransSegs") - before;
+    let sent_again = traffic::counter(&scene.gw(), "Tcp", "RetransSegs") - before;
     let traced = trace.stop().ends(1);
     let [story] = stories(&traced, |story| story["destination_port"] == 179).try_into().expect("one story");
     assert_eq!(story["retransmissions"], sent_again, "{story:#}");

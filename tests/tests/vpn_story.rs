@@ -1,8 +1,6 @@
 //! The story of BGP's connection to the first peer, before the repair and after it: its numbers are those of tcpdump, the
 //! kernel's counters, `ss` and `ip -s xfrm state`.
 
-use std::fs;
-
 use serde_json::Value;
 use vpnfix_tests::capture::Capture;
 use vpnfix_tests::vpn::{Bgp, Ike, Made, PEER1, PEER2, Tunnels, Vpn};
@@ -165,10 +163,5 @@ fn sockets(vpn: &Vpn) -> Vec<(u64, u64)> {
 
 /// `TcpRetransSegs`, as nstat names it.
 fn segments_sent_again(vpn: &Vpn) -> u64 {
-    let text =
-        traffic::inside(&vpn.of("gw"), || fs::read_to_string("/proc/thread-self/net/snmp").expect("no counters"));
-    let mut of_tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: ")).map(|line| line.split(' '));
-    let (names, numbers) = (of_tcp.next().expect("no names"), of_tcp.next().expect("no numbers"));
-    let value = names.zip(numbers).find(|(name, _)| *name == "RetransSegs").expect("no such counter").1;
-    value.trim().parse().expect("no number")
+    traffic::counter(&vpn.of("gw"), "Tcp", "RetransSegs")
 }

@@ -273,10 +273,5 @@ fn password(vpn: &Vpn) {
 
 /// The kernel's count of signatures where none is set.
 fn unexpected_signatures(vpn: &Vpn) -> u64 {
-    let read = || std::fs::read_to_string("/proc/thread-self/net/netstat").expect("the counters");
-    let text = traffic::inside(&vpn.of("gw"), read);
-    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("TcpExt:")).collect();
-    let [names, values] = lines[..] else { panic!("no counters of TCP") };
-    let place = names.split(' ').position(|name| name == "TCPMD5Unexpected").expect("the counter");
-    values.split(' ').nth(place).and_then(|value| value.parse().ok()).expect("a number")
+    traffic::counter(&vpn.of("gw"), "TcpExt", "TCPMD5Unexpected")
 }

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::core::control::TcpConnection;
 use crate::core::model::HostFacts;
+use crate::core::story::WallClock;
 
 /// A file of the host that cannot be read.
 #[derive(Debug, Error)]
@@ -231,6 +232,12 @@ pub fn monotonic_ns() -> u64 {
 pub fn wall_clock_offset() -> Duration {
     let monotonic = monotonic_ns();
     Duration::from_nanos(nanoseconds(ClockId::CLOCK_REALTIME).saturating_sub(monotonic))
+}
+
+/// The relation of the two clocks as of now, to tell `CLOCK_MONOTONIC` times by.
+#[must_use]
+pub fn wall_clock() -> WallClock {
+    WallClock { offset_ns: i64::try_from(wall_clock_offset().as_nanos()).unwrap_or(0) }
 }
 
 fn nanoseconds(clock: ClockId) -> u64 {

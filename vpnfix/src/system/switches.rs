@@ -5,9 +5,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::sysctl;
 use crate::core::verify::Switches;
 
-const CONF: &str = "/proc/sys/net/ipv4/conf";
+/// Those of all devices together.
+const ALL: &str = "/proc/sys/net/ipv4/conf/all";
 
 /// The switches of these devices as they take effect: the device's own or that of all. The namespace is that of the calling
 /// thread, which /proc/sys goes by. A device that is gone has none.
@@ -15,11 +17,9 @@ const CONF: &str = "/proc/sys/net/ipv4/conf";
 /// # Errors
 /// Those of all devices cannot be read.
 pub fn read<'a>(devices: impl Iterator<Item = (u32, &'a str)>) -> io::Result<BTreeMap<u32, Switches>> {
-    let all = of(Path::new(CONF).join("all").as_path())?;
+    let all = of(Path::new(ALL))?;
     let merged = |(index, name): (u32, &str)| {
-        // The kernel allows no slash in a name, but the name came from a message.
-        let own = Path::new(name).file_name().filter(|file| *file == name)?;
-        let own = of(&Path::new(CONF).join(own)).ok()?;
+        let own = of(&sysctl::of_device(name)?).ok()?;
         let switches = Switches {
             disable_policy: own.disable_policy || all.disable_policy,
             disable_xfrm: own.disable_xfrm || all.disable_xfrm,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/proc/sys/net/ipv4";
 /// Settings of each device.
@@ -33,14 +33,20 @@ pub fn read<'a>(devices: impl Iterator<Item = &'a str>) -> BTreeMap<String, Stri
     for name in OF_ALL {
         take(format!("net.ipv4.{name}"), &Path::new(ROOT).join(name));
     }
-    // The kernel allows no slash in a name, but the name came from a message.
-    let plain = devices.filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name));
-    for device in ["all", "default"].into_iter().chain(plain) {
+    for device in ["all", "default"].into_iter().chain(devices) {
+        let Some(folder) = of_device(device) else { continue };
         for name in OF_DEVICES {
-            take(format!("net.ipv4.conf.{device}.{name}"), &Path::new(ROOT).join("conf").join(device).join(name));
+            take(format!("net.ipv4.conf.{device}.{name}"), &folder.join(name));
         }
     }
     found
+}
+
+/// Where the settings of a device lie, of all together (`all`), or of those to come (`default`). The kernel allows no slash
+/// in a name, but the name came from a message: none for one that leads elsewhere.
+pub(super) fn of_device(name: &str) -> Option<PathBuf> {
+    let plain = Path::new(name).file_name().is_some_and(|file| file == name);
+    plain.then(|| Path::new(ROOT).join("conf").join(name))
 }
 
 #[cfg(test)]

@@ -74,8 +74,7 @@ impl Draft {
             let source = io::ErrorKind::InvalidInput.into();
             return Err(BundleError::Io { doing: "write", path, source });
         }
-        let too_large = contents.len() > FILE_BYTES || self.bytes.saturating_add(contents.len()) > BUNDLE_BYTES;
-        if too_large || self.files.len() >= FILES {
+        if !self.has_room_for(&contents) {
             self.lacks(name, format!("it has {} bytes: more than a bundle may hold", contents.len()));
             return Ok(());
         }
@@ -88,9 +87,7 @@ impl Draft {
             }
         }
         write_new(&path, &contents)?;
-        self.manifest.files.insert(name.into(), FileFacts::of(&contents));
-        self.bytes += contents.len();
-        self.files.insert(name.into(), contents);
+        self.take(name, contents);
         Ok(())
     }
 
@@ -112,15 +109,25 @@ impl Draft {
             file => file.map_err(BundleError::io("read", &path))?,
         };
         file.take(FILE_BYTES as u64 + 1).read_to_end(&mut contents).map_err(BundleError::io("read", &path))?;
-        let too_large = contents.len() > FILE_BYTES || self.bytes.saturating_add(contents.len()) > BUNDLE_BYTES;
-        if too_large || self.files.len() >= FILES {
+        if !self.has_room_for(&contents) {
             self.lacks(name, "it is larger than a bundle may hold");
             return fs::remove_file(&path).map_err(BundleError::io("remove", &path));
         }
+        self.take(name, contents);
+        Ok(())
+    }
+
+    fn has_room_for(&self, contents: &[u8]) -> bool {
+        contents.len() <= FILE_BYTES
+            && self.bytes.saturating_add(contents.len()) <= BUNDLE_BYTES
+            && self.files.len() < FILES
+    }
+
+    /// Takes in a file that is on the disk now.
+    fn take(&mut self, name: &str, contents: Vec<u8>) {
         self.manifest.files.insert(name.into(), FileFacts::of(&contents));
         self.bytes += contents.len();
         self.files.insert(name.into(), contents);
-        Ok(())
     }
 
     /// The files so far.

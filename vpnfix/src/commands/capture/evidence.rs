@@ -3,9 +3,8 @@
 //! A disk that is full must not keep a repair from being made: the first failure is remembered, nothing more is written,
 //! and at the end it is told.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
@@ -23,6 +22,7 @@ use crate::core::report::Outcome;
 use crate::core::report::incident::IncidentReport;
 use crate::core::verify::Known;
 use crate::render::{self, Palette};
+use crate::system::new_file::NewFile;
 
 /// A bundle's evidence while it is collected.
 pub(super) struct Evidence {
@@ -246,7 +246,6 @@ fn secret() -> Result<[u8; 16], Failure> {
 }
 
 fn write_map(path: &Path, text: &str) -> Result<(), Failure> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = NewFile::create(path).and_then(|mut file| file.write(text.as_bytes()));
     written.map_err(|error| Failure::of(&format!("write {}", path.display()), &error))
 }

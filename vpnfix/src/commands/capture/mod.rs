@@ -27,7 +27,6 @@ use crate::core::live::Verdict;
 use crate::core::report::Outcome;
 use crate::core::report::diagnose::{DiagnoseReport, HostVerdict};
 use crate::core::report::fix::FixReport;
-use crate::core::story::WallClock;
 use crate::system::host;
 use evidence::Evidence;
 
@@ -57,8 +56,7 @@ struct Capture<'a> {
 
 /// Now, RFC 3339, UTC.
 fn now() -> String {
-    let clock = WallClock { offset_ns: i64::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0) };
-    clock.tell(host::monotonic_ns())
+    host::wall_clock().tell(host::monotonic_ns())
 }
 
 impl Capture<'_> {

@@ -21,7 +21,6 @@ use crate::core::observation::Totals;
 use crate::core::plan::Plan;
 use crate::core::report::Outcome;
 use crate::core::report::fix::{Difference, FixReport, Rollback};
-use crate::core::story::WallClock;
 use crate::core::verify::Known;
 use crate::system::bpf::Tracer;
 use crate::system::host;
@@ -70,7 +69,7 @@ impl Repair<'_> {
         let changed = Instant::now();
         let added: Vec<Rule> = self.plan.steps.iter().map(|step| step.rule.clone()).collect();
         report.applied = added.iter().map(Rule::add_command).collect();
-        let clock = WallClock { offset_ns: i64::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0) };
+        let clock = host::wall_clock();
         report.applied_at = change.added_at().iter().map(|time| clock.tell(*time)).collect();
         let at_change = attach::totals(tracer);
         let encrypted = encrypted(&self.host);

@@ -18,7 +18,6 @@ use crate::core::observation::{Act, FlowKey, Observation, Totals};
 use crate::core::recording::{ByteOrder, Head, Own};
 use crate::core::report::VERSION;
 use crate::core::report::trace::{CommandReport, HookReport, Summary, TraceLine};
-use crate::core::story::WallClock;
 use crate::core::telling::{Basis, End, Part, Setup, Step, Telling};
 use crate::core::tunnel::Tunnel;
 use crate::system::bpf::{HookStatus, Tracer};
@@ -164,11 +163,7 @@ impl<'a> Intake<'a> {
         if now == self.telling.basis().associations {
             return Ok(());
         }
-        let part = match now {
-            Ok(associations) => Part::Associations(associations),
-            Err(why) => Part::AssociationsNotKnown(why),
-        };
-        self.step(Step::Basis(vec![part]))?;
+        self.step(Step::Basis(vec![Part::associations(now)]))?;
         Ok(())
     }
 
@@ -296,7 +291,7 @@ fn setup(asked: &Asked<'_>, tracer: &Tracer) -> Setup {
     Setup {
         vpnfix: VERSION.into(),
         began_ns: host::monotonic_ns(),
-        clock: WallClock { offset_ns: i64::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0) },
+        clock: host::wall_clock(),
         every_netns: asked.every_namespace,
         hooks: tracer.hooks().iter().map(hook_report).collect(),
         knows_outcomes: tracer.knows_outcomes(),

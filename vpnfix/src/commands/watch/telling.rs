@@ -21,7 +21,6 @@ use crate::core::report::fix::FixReport;
 use crate::core::report::watch::{
     INCIDENT_SCHEMA, Incident, ProblemLine, RepairLine, RepairOutcome, StateLine, WatchLine, WokenBy, begins_incident,
 };
-use crate::core::story::WallClock;
 use crate::core::watch::{Flood, Transition, TunnelState, Watcher};
 use crate::render;
 use crate::render::metrics::{Form, Metrics};
@@ -98,8 +97,7 @@ impl Teller {
 
     /// Wall-clock time now.
     pub(super) fn time(&self) -> String {
-        let offset_ns = i64::try_from(host::wall_clock_offset().as_nanos()).unwrap_or(0);
-        WallClock { offset_ns }.tell(host::monotonic_ns())
+        host::wall_clock().tell(host::monotonic_ns())
     }
 
     /// Tells a line, everywhere that it belongs.

@@ -205,29 +205,52 @@ impl Recorder {
     }
 }
 
+impl SoFar {
+    /// Adds packets and their bytes.
+    pub fn add(&mut self, packets: u64, bytes: u64) {
+        self.packets = self.packets.saturating_add(packets);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+/// What was handed to devices in these samples, by device and side.
+fn sums(samples: &[Sample]) -> BTreeMap<(&str, Side), SoFar> {
+    let mut sums: BTreeMap<(&str, Side), SoFar> = BTreeMap::new();
+    for egress in samples.iter().flat_map(|sample| &sample.egress) {
+        sums.entry((&egress.device, egress.side)).or_default().add(egress.packets, egress.bytes);
+    }
+    sums
+}
+
 /// Several samples as one.
 fn together(samples: &[Sample]) -> Option<Sample> {
     let at_ms = samples.last()?.at_ms;
-    let mut sums: BTreeMap<(String, Side), SoFar> = BTreeMap::new();
-    for egress in samples.iter().flat_map(|sample| &sample.egress) {
-        let sum = sums.entry((egress.device.clone(), egress.side)).or_default();
-        sum.packets = sum.packets.saturating_add(egress.packets);
-        sum.bytes = sum.bytes.saturating_add(egress.bytes);
-    }
-    let egress =
-        sums.into_iter().map(|((device, side), sum)| Egress { device, side, packets: sum.packets, bytes: sum.bytes });
-    Some(Sample { at_ms, egress: egress.collect() })
+    let egress = |((device, side), sum): ((&str, Side), SoFar)| Egress {
+        device: device.to_owned(),
+        side,
+        packets: sum.packets,
+        bytes: sum.bytes,
+    };
+    Some(Sample { at_ms, egress: sums(samples).into_iter().map(egress).collect() })
 }
 
 impl Timeline {
+    /// Packets and bytes by device and side.
+    #[must_use]
+    pub fn by_device(&self) -> BTreeMap<(&str, Side), SoFar> {
+        sums(&self.samples)
+    }
+
     /// Packets and bytes of one side, all devices together.
     #[must_use]
     pub fn sum(&self, side: Side) -> SoFar {
-        let of_side = self.samples.iter().flat_map(|sample| &sample.egress).filter(|egress| egress.side == side);
-        of_side.fold(SoFar::default(), |sum, egress| SoFar {
-            packets: sum.packets.saturating_add(egress.packets),
-            bytes: sum.bytes.saturating_add(egress.bytes),
-        })
+        let mut all = SoFar::default();
+        for ((_, of), sum) in self.by_device() {
+            if of == side {
+                all.add(sum.packets, sum.bytes);
+            }
+        }
+        all
     }
 
     /// Milliseconds for which the session with a peer (or, where no daemon told of it, its connection) was seen not to be

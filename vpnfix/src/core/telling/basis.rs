@@ -65,6 +65,19 @@ pub enum Part {
     OtherDevices(Vec<(u32, u32, String)>),
 }
 
+impl Part {
+    /// Security associations, or why they are not known.
+    #[must_use]
+    pub fn associations(known: Result<Vec<SecurityAssociation>, String>) -> Self {
+        known.map_or_else(Self::AssociationsNotKnown, Self::Associations)
+    }
+
+    /// Can it change which rule leads a packet where, or whose that rule is?
+    pub(super) fn bears_on_rules(&self) -> bool {
+        !matches!(self, Self::Associations(_) | Self::AssociationsNotKnown(_))
+    }
+}
+
 impl Basis {
     /// The parts in which a newer basis differs.
     #[must_use]
@@ -82,10 +95,7 @@ impl Basis {
         part(partial != old.partial, Part::PartialTables(partial));
         part(newer.clues != self.clues, Part::Clues(Box::new(newer.clues)));
         let changed = newer.associations != self.associations;
-        match newer.associations {
-            Ok(associations) => part(changed, Part::Associations(associations)),
-            Err(why) => part(changed, Part::AssociationsNotKnown(why)),
-        }
+        part(changed, Part::associations(newer.associations));
         part(newer.watches != self.watches, Part::Watches(newer.watches));
         let Others { names, devices } = newer.others;
         let changed = (names != self.others.names, devices != self.others.devices);

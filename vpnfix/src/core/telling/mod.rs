@@ -142,9 +142,12 @@ impl Telling {
     pub fn take(&mut self, step: Step) -> Vec<TraceLine> {
         let mut lines = match step {
             Step::Basis(parts) => {
+                // The associations' counts change all the time.
+                if parts.iter().any(Part::bears_on_rules) {
+                    self.ways.forget();
+                }
                 self.basis.apply(parts);
                 self.teller.extend_to(self.basis.watches.len());
-                self.ways.forget();
                 Vec::new()
             }
             Step::Names(names) => {

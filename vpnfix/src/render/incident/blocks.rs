@@ -1,7 +1,7 @@
 //! The report as blocks, in the order in which it is read.
 
 use crate::core::bundle::comparison::{Change, Compared};
-use crate::core::bundle::timeline::{BgpSource, MarkKind, Side, Timeline};
+use crate::core::bundle::timeline::{BgpSource, MarkKind, Side, SoFar, Timeline};
 use crate::core::confirm::RungState;
 use crate::core::report::incident::{Fact, IncidentReport, Told, Tone, clock};
 use crate::render::{explain, fix};
@@ -126,20 +126,16 @@ fn missing(report: &IncidentReport) -> Grid {
 }
 
 fn sums(timeline: &Timeline) -> Option<Grid> {
-    let mut sums: Vec<(&str, Side, u64, u64)> = Vec::new();
-    for egress in timeline.samples.iter().flat_map(|sample| &sample.egress) {
-        match sums.iter_mut().find(|(device, side, ..)| *device == egress.device && *side == egress.side) {
-            Some((_, _, packets, bytes)) => {
-                *packets = packets.saturating_add(egress.packets);
-                *bytes = bytes.saturating_add(egress.bytes);
-            }
-            None => sums.push((&egress.device, egress.side, egress.packets, egress.bytes)),
-        }
-    }
-    sums.sort_by_key(|(device, side, ..)| (std::cmp::Reverse(*side), *device));
-    let row = |(device, side, packets, bytes): &(&str, Side, u64, u64)| GridRow {
+    let mut sums: Vec<_> = timeline.by_device().into_iter().collect();
+    sums.sort_by_key(|((device, side), _)| (std::cmp::Reverse(*side), *device));
+    let row = |((device, side), sum): &((&str, Side), SoFar)| GridRow {
         tone: if *side == Side::Misrouted { Tone::Bad } else { Tone::Good },
-        ..GridRow::plain(vec![(*device).into(), side_name(*side).into(), packets.to_string(), bytes.to_string()])
+        ..GridRow::plain(vec![
+            (*device).into(),
+            side_name(*side).into(),
+            sum.packets.to_string(),
+            sum.bytes.to_string(),
+        ])
     };
     (!sums.is_empty()).then(|| Grid {
         title: "What left by which device".into(),

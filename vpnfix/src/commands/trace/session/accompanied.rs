@@ -318,6 +318,7 @@ impl Session<'_> {
                     None => std::future::pending().await,
                 }
             };
+            let mut settled = false;
             tokio::select! {
                 biased;
                 signal = signals.next() => {
@@ -350,12 +351,14 @@ impl Session<'_> {
                 _ = samples.tick() => self.sample(progress)?,
                 _ = stories.tick() => {
                     self.intake.drain(&mut seen);
-                    self.take_in(&mut seen, progress).await?;
-                    self.tell_stories(host::monotonic_ns())?;
+                    settled = true;
                 }
                 events = self.intake.next(&mut seen) => events?,
             }
             self.take_in(&mut seen, progress).await?;
+            if settled {
+                self.tell_stories(host::monotonic_ns())?;
+            }
         }
     }
 
@@ -398,6 +401,5 @@ fn add(counts: &mut BTreeMap<(String, Side), SoFar>, device: String, standing: S
         _ => return,
     };
     let so_far = counts.entry((device, side)).or_default();
-    so_far.packets += packets;
-    so_far.bytes += bytes;
+    so_far.add(packets, bytes);
 }
