@@ -121,7 +121,8 @@ fn without_fix_it_only_reports_and_keeps_no_privilege() {
     let line = watch.wait_state("Tunnel1", "misrouted");
     assert_eq!(line["evidence"]["kind"], "answers", "{line:#}");
     assert!(line["text"].as_str().is_some_and(|text| text.contains(WRONG_DEVICE) && text.contains("220")), "{line:#}");
-    assert!(["rule", "route"].iter().any(|by| line["woken_by"] == *by), "{line:#}");
+    // An address's or a device's change of the scene's start may be told in the same batch.
+    assert!(["rule", "route", "address", "link"].iter().any(|by| line["woken_by"] == *by), "{line:#}");
     // `ip route get` makes a lookup, and no state better or worse.
     assert_eq!(scene.device_for(REMOTE_HOST), WRONG_DEVICE);
     let text = watch.metrics();
@@ -129,7 +130,8 @@ fn without_fix_it_only_reports_and_keeps_no_privilege() {
     let threads = fs::read_dir(format!("/proc/{}/task", watch.pid())).expect("threads");
     let without: Vec<String> = threads
         .flatten()
-        .map(|thread| fs::read_to_string(thread.path().join("status")).expect("a status"))
+        // One of the runtime's threads may have ended since.
+        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok())
         .filter(|status| status.contains("vpnfix-netns") || status.contains("vpnfix-query"))
         .filter_map(|status| {
             status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(|set| set.trim().to_owned())

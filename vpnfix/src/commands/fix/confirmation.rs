@@ -149,11 +149,13 @@ impl Ladder {
     }
 
     fn service(&mut self) -> Service {
+        // Asked first, for that takes its time: a session that the daemon calls up has its connection among the sockets.
+        let bgp = self.daemons.bgp();
         Service {
             encrypted_before: self.moment.encrypted.clone(),
             encrypted_now: encrypted(&self.host),
             sockets: known(sockets::tcp()),
-            bgp: self.daemons.bgp(),
+            bgp,
         }
     }
 

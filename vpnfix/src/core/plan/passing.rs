@@ -81,12 +81,14 @@ fn may_decide(fib: &Fib<'_>, rule: &Rule, prefix: IpNet) -> bool {
     is_for && decides
 }
 
-/// Has the table a route for the prefix or a part of it that the rule does not discard?
+/// Has the table a route for the prefix or a part of it that the rule does not discard? One that refuses is an error of the
+/// lookup, which `fib_rules_lookup` (`net/core/fib_rules.c`) does not suppress.
 fn has_way(fib: &Fib<'_>, rule: &Rule, table: u32, prefix: IpNet) -> bool {
     let covering = fib.covering(table, prefix).into_iter().flatten();
     let mut ways = covering.chain(fib.within(table, prefix)).filter(|route| {
         let length = u32::from(route.destination.prefix_len());
-        route.kind != RouteKind::Throw && rule.suppress_prefix_length.is_none_or(|shortest| length > shortest)
+        let is_kept = route.refuses() || rule.suppress_prefix_length.is_none_or(|shortest| length > shortest);
+        route.kind != RouteKind::Throw && is_kept
     });
     !fib.is_whole(rule.family, table) || ways.next().is_some()
 }

@@ -30,6 +30,18 @@ fn a_table_without_a_route_for_the_destination_takes_nothing() {
 }
 
 #[test]
+fn a_refusing_default_route_is_kept_where_others_are_suppressed() {
+    let suppressing = |priority| Rule { suppress_prefix_length: Some(0), ..marked(priority) };
+    let mut host = beside(suppressing(5000));
+    assert_eq!(steps(&host, Strategy::Prefixes).len(), 2);
+    for kind in [RouteKind::Unreachable, RouteKind::Prohibit, RouteKind::Blackhole] {
+        host.routes.retain(|route| route.table != 300);
+        host.routes.push(Route { kind, nexthops: Vec::new(), ..route(300, "0.0.0.0/0", LAN) });
+        assert_eq!(steps(&host, Strategy::Prefixes).len(), 4, "{kind:?}");
+    }
+}
+
+#[test]
 fn a_rule_that_cannot_be_repeated_sends_on_all_traffic_to_the_destination() {
     // Not for root, but for all others.
     let root = UidRange { start: 0, end: 0 };
