@@ -21,10 +21,24 @@ impl Capture {
     /// If tcpdump does not start.
     #[must_use]
     pub fn start(namespace: &str, device: &str, filter: &str) -> Self {
-        let words = ["netns", "exec", namespace, "tcpdump", "-n", "-p", "-q", "-l", "--immediate-mode", "-i", device];
+        Self::of(namespace, device, "inout", filter)
+    }
+
+    /// The same of what leaves by the device, and of nothing that comes in by it.
+    ///
+    /// # Panics
+    ///
+    /// If tcpdump does not start.
+    #[must_use]
+    pub fn leaving(namespace: &str, device: &str, filter: &str) -> Self {
+        Self::of(namespace, device, "out", filter)
+    }
+
+    fn of(namespace: &str, device: &str, direction: &str, filter: &str) -> Self {
+        let options = ["-n", "-p", "-q", "-l", "--immediate-mode", "-Q", direction, "-i", device, filter];
         let mut tcpdump = Command::new("ip")
-            .args(words)
-            .arg(filter)
+            .args(["netns", "exec", namespace, "tcpdump"])
+            .args(options)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

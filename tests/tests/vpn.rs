@@ -35,7 +35,7 @@ fn broken(vpn: &Vpn) {
     let routes = ip::text(&["-n", &vpn.of("gw"), "route", "show", "table", "220"]);
     assert!(routes.starts_with("default via 192.168.12.1 dev ens5 proto static"), "no hijack: {routes}");
     wait::until("an attempt at BGP", || ["Active", "Connect"].contains(&vpn.bgp_state(PEER1).as_str()).then_some(()));
-    let clear = Capture::start(&vpn.of("gw"), "ens5", INSIDE);
+    let clear = Capture::leaving(&vpn.of("gw"), "ens5", INSIDE);
     let report = vpn.verify(1, &["--sample", "1s"]);
     assert!(clear.count() > 0, "nothing left in the clear: this is not the incident");
     let first = &report["checks"][0];
@@ -84,7 +84,7 @@ fn repaired(vpn: &Vpn) {
     }
     let learned = || ip::text(&["-n", &vpn.of("gw"), "route", "show", "proto", "bgp"]).contains("10.20.0.0/16");
     wait::until("the learned route", || learned().then_some(()));
-    let clear = Capture::start(&vpn.of("gw"), "ens5", INSIDE);
+    let clear = Capture::leaving(&vpn.of("gw"), "ens5", INSIDE);
     assert!(vpn.pings(REMOTE_HOST), "no answer through the tunnel");
     let report = vpn.verify(0, &["--sample", "1s"]);
     assert_eq!(clear.count(), 0, "something still leaves in the clear");

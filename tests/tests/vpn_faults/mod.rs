@@ -2,7 +2,7 @@
 
 mod states;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vpnfix_tests::vpn::{OUTSIDE, PEER1, Vpn};
 use vpnfix_tests::{traffic, wait};
@@ -146,24 +146,56 @@ pub fn play(vpn: &Vpn) {
     let is_chosen = |fault: &&Fault| chosen.split(',').any(|word| fault.fault.contains(word));
     let mut wrong = BTreeMap::new();
     for fault in FAULTS.iter().filter(is_chosen) {
+        if let Err(instead) = named(vpn, fault) {
+            wrong.insert(fault.fault, instead);
+        }
+    }
+    assert!(wrong.is_empty(), "{} faults were not named: {wrong:#?}", wrong.len());
+}
+
+/// Has `verify` name a fault, in a VPN that is healthy but for it. An emulated machine that its host lets wait for long loses
+/// its peer meanwhile, and strongSwan makes the connection anew: the fault is tried again where that is seen by its SAs.
+fn named(vpn: &Vpn, fault: &Fault) -> Result<(), String> {
+    const TRIES: usize = 3;
+    let mut result = Ok(());
+    for _ in 0..TRIES {
+        if vpn.associations().len() < 4 {
+            states::connection_up(vpn);
+        }
         if fault.of_bgp {
             wait::until("BGP", || (vpn.bgp_state(PEER1) == "Established").then_some(()));
         }
         (fault.make)(vpn);
-        let run = vpn.vpnfix(&["verify", "--sample", "1s", "--format", "json"]);
-        let report = run.json();
-        let first = &report["checks"][0];
-        let name = |of: &str| first[of].as_str().unwrap_or_default();
-        let label = format!("{} {}", name("id"), name("subject"));
-        println!("{:<42} {label}: {}", fault.fault, name("found"));
-        let named = label.trim() == fault.finding && name("found").contains(fault.word);
-        if !named || name("state") != "failed" || run.status != Some(1) {
-            let failed = report["checks"].as_array().expect("checks").iter().filter(|check| check["state"] == "failed");
-            wrong.insert(fault.fault, format!("not {}, but {:#?}", fault.finding, failed.collect::<Vec<_>>()));
-        }
+        let before = identities(vpn);
+        result = judged(vpn, fault);
+        let stayed = identities(vpn) == before;
         (fault.take_back)(vpn);
+        if result.is_ok() || stayed {
+            break;
+        }
+        println!("{:<42} strongSwan made its SAs anew meanwhile: once more", fault.fault);
     }
-    assert!(wrong.is_empty(), "{} faults were not named: {wrong:#?}", wrong.len());
+    result
+}
+
+fn judged(vpn: &Vpn, fault: &Fault) -> Result<(), String> {
+    let run = vpn.vpnfix(&["verify", "--sample", "1s", "--format", "json"]);
+    let report = run.json();
+    let first = &report["checks"][0];
+    let name = |of: &str| first[of].as_str().unwrap_or_default();
+    let label = format!("{} {}", name("id"), name("subject"));
+    println!("{:<42} {label}: {}", fault.fault, name("found"));
+    let is_named = label.trim() == fault.finding && name("found").contains(fault.word);
+    if is_named && name("state") == "failed" && run.status == Some(1) {
+        return Ok(());
+    }
+    let failed = report["checks"].as_array().expect("checks").iter().filter(|check| check["state"] == "failed");
+    Err(format!("not {}, but {:#?}", fault.finding, failed.collect::<Vec<_>>()))
+}
+
+/// Which SAs there are.
+fn identities(vpn: &Vpn) -> BTreeSet<u32> {
+    vpn.associations().into_iter().map(|(spi, ..)| spi).collect()
 }
 
 fn vti(vpn: &Vpn, local: &str, key: u32) {
