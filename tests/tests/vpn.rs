@@ -60,7 +60,7 @@ fn broken(vpn: &Vpn) {
 }
 
 fn repaired(vpn: &Vpn) {
-    let arguments = ["fix", "--wait", "60s", "--format", "json"];
+    let arguments = ["fix", "--wait", "120s", "--format", "json"];
     let fixing = vpn.start_vpnfix(&arguments);
     let rules = || ip::text(&["-n", &vpn.of("gw"), "rule"]);
     wait::until("the repair's rules", || rules().contains("suppress_prefixlength").then_some(()));
