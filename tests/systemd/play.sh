@@ -22,6 +22,7 @@ soon() { local i; for i in $(seq 150); do "$@" && return 0; sleep 0.2; done; ret
 goes_by() { ip route get "$1" 2>/dev/null | grep -q " dev $2 "; }
 right() { goes_by 10.20.0.1 vti1 && goes_by 169.254.55.53 vti1; }
 peer_right() { goes_by 169.254.55.53 vti1; }
+hijacked_anew() { hijack; hijacked; }
 hijacked() { goes_by 169.254.55.53 ens5; }
 no_own_rules() { ! ip rule | grep -q 'proto 118'; }
 no_rules_of_ours() { ! ip rule | grep -q -e '169.254.55.52/30' -e '10.20.0.0/16'; }
@@ -33,7 +34,8 @@ tree() {
 		-not -path "$state*" -not -path '/run/vpnfix/*' -printf '%p %y %m %l\n' 2>/dev/null | sort
 	find /etc -xdev -type f -not -path '/etc/NetworkManager/*' -exec sha256sum {} + | sort
 }
-hijack() { sh "$here/hijack.sh"; }
+# Again until there is a gateway: a manager that has just been started may not have given ens5 its address yet.
+hijack() { soon sh "$here/hijack.sh" 2>/dev/null; }
 repair() { # STRATEGY, and how fix ends with it
 	hijack
 	check "the scene is hijacked" soon hijacked
@@ -80,8 +82,9 @@ play_networkd() {
 	ends 0 "fix after that has nothing to do" $vpnfix fix
 	check "and adds nothing" no_own_rules
 	released networkd
-	networkctl reload; check "systemd-networkd drops them" soon no_rules_of_ours; hijack
-	check "nothing is left of it" soon hijacked
+	networkctl reload; check "systemd-networkd drops them" soon no_rules_of_ours
+	# It configures ens5 anew, some time after it said that it will: as long as the address is gone there is no gateway.
+	check "nothing is left of it" soon hijacked_anew
 
 	repair prefixes
 	persisted networkd --keep-foreign-rules
