@@ -28,6 +28,17 @@ pub fn binary() -> PathBuf {
     beside
 }
 
+/// Copies a program to where anybody may run it. By a process of its own: a descriptor open for writing in this one would go to
+/// whatever another test starts just then, and as long as one is open nobody can run the copy (`ETXTBSY`, execve(2)).
+///
+/// # Panics
+///
+/// If it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    let done = Command::new("install").args(["-m", "755"]).args([from, to]).status();
+    assert!(done.is_ok_and(|status| status.success()), "{} could not be copied", from.display());
+}
+
 /// A finished run of vpnfix.
 #[derive(Debug)]
 pub struct Run {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
-use vpnfix_tests::command::{Run, binary, prepared};
+use vpnfix_tests::command::{Run, binary, copy_program, prepared};
 use vpnfix_tests::need_root;
 use vpnfix_tests::scene::{PEER1, Scene};
 
@@ -18,8 +18,7 @@ fn without_root_nothing_is_done_and_it_is_said() {
     let rules = scene.rules();
     // A copy that everybody may run, wherever the build lies.
     let copy = scene.run_dir().join("vpnfix");
-    fs::copy(binary(), &copy).expect("the binary could not be copied");
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
+    copy_program(&binary(), &copy);
     fs::set_permissions(scene.run_dir(), fs::Permissions::from_mode(0o755)).expect("chmod");
     for command in ["fix", "undo", "trace", "diagnose"] {
         let arguments = scene.arguments(&[command]);

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use vpnfix_tests::command::{Run, binary, prepared};
+use vpnfix_tests::command::{Run, binary, copy_program, prepared};
 use vpnfix_tests::need_root;
 use vpnfix_tests::scene::Scene;
 use vpnfix_tests::wait;
@@ -83,7 +83,7 @@ impl Gateway {
     /// A process of the daemon's name in the gateway's namespace, with the gateway's /etc.
     fn start_daemon(&mut self) -> u32 {
         let program = self.scene.run_dir().join("charon");
-        fs::copy("/bin/sleep", &program).expect("no program to stand for the daemon");
+        copy_program(Path::new("/bin/sleep"), &program);
         let child = Command::new("ip")
             .args(["netns", "exec", &self.scene.gw(), "unshare", "--mount", "--propagation", "private"])
             .args(["sh", "-c", WITHIN])

@@ -1,7 +1,7 @@
 //! Recording a trace and judging it again: the same lines, the same summary, the same exit status; what is not whole is said.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -9,7 +9,7 @@ use std::process::Child;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use vpnfix_tests::command::{Run, binary, prepared};
+use vpnfix_tests::command::{Run, binary, copy_program, prepared};
 use vpnfix_tests::scene::{INSIDE1, PEER1, PEER2, REMOTE_HOST, Scene};
 use vpnfix_tests::trace::Trace;
 use vpnfix_tests::{need_root, traffic, wait};
@@ -35,8 +35,7 @@ fn replay(scene: &Scene, path: &Path, further: &[&str]) -> Run {
     // The binary may lie where that user may not go.
     let program = scene.run_dir().join("vpnfix");
     if !program.exists() {
-        fs::copy(binary(), &program).expect("no copy");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("no mode");
+        copy_program(&binary(), &program);
     }
     let words = [&["replay", word(&given)], further].concat();
     let mut command = prepared(&program, scene.run_dir(), &words);

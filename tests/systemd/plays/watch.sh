@@ -16,7 +16,8 @@ device_for() { ip -o route get "$1" | sed -n 's/.* dev \([^ ]*\).*/\1/p'; }
 right() { [ "$(device_for 169.254.77.53)" = Tunnel9 ] && [ "$(device_for 10.79.0.1)" = Tunnel9 ]; }
 wrong() { [ "$(device_for 169.254.77.53)" != Tunnel9 ]; }
 main_pid() { systemctl show -P MainPID "$unit"; }
-is_another() { systemctl is-active --quiet "$unit" && [ "$(main_pid)" != 0 ] && [ "$(main_pid)" != "$1" ]; }
+# Asked for once, and first: systemd hears of the kill some time later, and between two questions the old one may become none.
+is_another() { local now; now=$(main_pid); [ "$now" != 0 ] && [ "$now" != "$1" ] && systemctl is-active --quiet "$unit"; }
 hijacked() { ip rule show priority 220 | grep -q 'lookup 220'; }
 own_rules() { ip rule | grep -c 'proto 118'; }
 told() { journalctl --no-pager -o json -t vpnfix 2>/dev/null | grep -q -- "$1"; }
@@ -63,15 +64,10 @@ right || fail "wrong after the kill"
 doubled=$(ip rule | sed 's/^[0-9]*://' | sort | uniq -d | grep -c 'proto 118')
 [ "$doubled" = 0 ] || fail "rules are doubled"
 
-# The link is configured anew, as a boot or a lost carrier does; after a mere restart 252 keeps what it finds. The state that
-# it tells of the link just after its start may be the one before, and a link that it is about to configure is not configured
-# anew: so it is asked again where nothing came of it.
-drops_foreign_rules() {
-	networkctl reconfigure ens5 || fail "networkctl reconfigure"
-	local i; for i in $(seq 30); do told 'VPNFIX_BY.*systemd-networkd' && return 0; sleep 0.1; done; return 1
-}
+# The link is configured anew, as a boot or a lost carrier does; after a mere restart 252 keeps what it finds.
 systemctl restart systemd-networkd && soon networkd_has
-drops_foreign_rules || drops_foreign_rules || drops_foreign_rules || fail "networkd is not named: $(journalctl -t vpnfix -o cat | tail -5)"
+networkctl reconfigure ens5 || fail "networkctl reconfigure"
+soon told 'VPNFIX_BY.*systemd-networkd' || fail "networkd is not named: $(journalctl -t vpnfix -o cat | tail -5)"
 soon told 'ManageForeignRoutingPolicyRules=no' || fail "the remedy is not named"
 soon right || fail "not repaired after networkd's restart"
 

@@ -4,11 +4,13 @@ use vpnfix_tests::vpn::Vpn;
 use vpnfix_tests::{ip, wait};
 
 const OUTBOUND: &str = "xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 dir out";
-const ENDS_OUT: &str = "tmpl src 192.168.12.49 dst 203.0.113.10 proto esp reqid 1 mode tunnel";
+const ENDS_OUT: &str = "tmpl src 192.168.12.49 dst 203.0.113.10 proto esp";
 const FOR_ALL: &str = "src 0.0.0.0/0 dst 0.0.0.0/0 dir out priority 399999";
 
 pub fn no_mark(vpn: &Vpn) {
-    vpn.ip("gw", &[&format!("{OUTBOUND} mark 100"), &format!("xfrm policy add {FOR_ALL} {ENDS_OUT}")]);
+    let reqid = reqid(vpn);
+    let unmarked = format!("xfrm policy add {FOR_ALL} {ENDS_OUT} reqid {reqid} mode tunnel");
+    vpn.ip("gw", &[&format!("{OUTBOUND} mark 100"), &unmarked]);
 }
 
 pub fn mark_again(vpn: &Vpn) {
@@ -21,7 +23,8 @@ pub fn no_policy(vpn: &Vpn) {
 }
 
 pub fn policy_again(vpn: &Vpn) {
-    vpn.ip("gw", &[&format!("xfrm policy add {FOR_ALL} mark 100 {ENDS_OUT}")]);
+    let reqid = reqid(vpn);
+    vpn.ip("gw", &[&format!("xfrm policy add {FOR_ALL} mark 100 {ENDS_OUT} reqid {reqid} mode tunnel")]);
 }
 
 /// What a VTI decrypted has neither mark nor security path when it is looked at a second time.
@@ -39,15 +42,31 @@ pub fn one_check(vpn: &Vpn) {
     vpn.ip("gw", &["xfrm policy delete src 169.254.55.53/32 dst 169.254.55.54/32 dir in"]);
 }
 
+/// The gateway's inbound SA of the first tunnel, as `ip` shows it.
+fn inbound(vpn: &Vpn) -> String {
+    let text = format!("\n{}", ip::text(&["-n", &vpn.of("gw"), "xfrm", "state", "list"]));
+    let of_it = text.split("\nsrc ").filter(|of| of.starts_with(INBOUND_ENDS));
+    of_it.max_by_key(|of| of.len()).expect("an SA").to_owned()
+}
+
+/// The number by which the first tunnel's policies find its SAs; which of two tunnels has the first one hangs on which was there
+/// first.
+fn reqid(vpn: &Vpn) -> String {
+    let own = inbound(vpn);
+    own.split("reqid ").nth(1).and_then(|rest| rest.split(['(', ' ']).next()).expect("a reqid").to_owned()
+}
+
 /// The gateway's inbound SA of the first tunnel, as words for `ip xfrm state add`.
 fn state(vpn: &Vpn) -> String {
-    let text = ip::text(&["-n", &vpn.of("gw"), "xfrm", "state", "list"]);
-    let text = format!("\n{text}");
-    let own = text.split("\nsrc ").filter(|of| of.starts_with(INBOUND_ENDS)).max_by_key(|of| of.len()).expect("an SA");
+    let own = inbound(vpn);
     let mut words = format!("src {INBOUND_ENDS}");
     for line in own.lines().skip(1).map(str::trim) {
         match line.split_once(' ') {
-            Some(("proto", _)) => words.push_str(&format!(" {line}")),
+            // Without the hexadecimal forms, which `ip` may show and does not take.
+            Some(("proto", _)) => {
+                let plain = line.split(' ').map(|word| word.split('(').next().unwrap_or_default());
+                words.push_str(&format!(" {}", plain.collect::<Vec<_>>().join(" ")));
+            }
             Some(("replay-window", _)) => words.push_str(" replay-window 32 flag af-unspec"),
             Some(("auth-trunc" | "enc", _)) => words.push_str(&format!(" {line}")),
             Some(("encap", _)) => {
@@ -58,14 +77,13 @@ fn state(vpn: &Vpn) -> String {
             _ => {}
         }
     }
-    words.replace("reqid 1(0x00000001)", "reqid 1")
+    words
 }
 
 const INBOUND_ENDS: &str = "203.0.113.10 dst 192.168.12.49";
 
 fn identity(state: &str) -> String {
     let spi = state.split_whitespace().find(|word| word.starts_with("0x")).expect("an SPI");
-    let spi = spi.split('(').next().expect("an SPI");
     let ends = state.split(" proto").next().expect("the ends");
     format!("{ends} proto esp spi {spi}")
 }
@@ -75,13 +93,7 @@ fn remove(vpn: &Vpn) -> String {
     let state = state(vpn);
     let identity = identity(&state);
     vpn.ip("gw", &[&format!("xfrm state delete {identity}")]);
-    // Without the decimal form behind the SPI, which `ip` shows and does not take.
-    let spi = identity.rsplit(' ').next().expect("an SPI").to_owned();
     state
-        .split(' ')
-        .map(|word| if word.starts_with(&format!("{spi}(")) { spi.clone() } else { word.to_owned() })
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 fn add(vpn: &Vpn, state: &str, more: &str) {
