@@ -149,13 +149,12 @@ impl Ladder {
     }
 
     fn service(&mut self) -> Service {
-        // Asked first, for that takes its time: a session that the daemon calls up has its connection among the sockets.
-        let bgp = self.daemons.bgp();
         Service {
+            // Asked first, for that takes its time: a session that the daemon calls up has its connection among the sockets.
+            bgp: self.daemons.bgp(),
             encrypted_before: self.moment.encrypted.clone(),
             encrypted_now: encrypted(&self.host),
             sockets: known(sockets::tcp()),
-            bgp,
         }
     }
 

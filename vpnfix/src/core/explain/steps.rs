@@ -63,7 +63,7 @@ fn nothing(policy: &Policy<'_>, rule: &Rule) -> String {
 
 /// The prefix length is asked about first (`fib4_rule_suppress`).
 fn suppressor(rule: &Rule, route: &Route) -> Suppressor {
-    let by_length = rule.suppress_prefix_length.filter(|length| u32::from(route.destination.prefix_len()) <= *length);
+    let by_length = rule.suppress_prefix_length.filter(|_| walk::suppressed_by_length(rule, route));
     match (by_length, rule.suppress_ifgroup) {
         (Some(length), _) => Suppressor::SuppressPrefixlength(length),
         (None, group) => Suppressor::SuppressIfgroup(group.unwrap_or(0)),

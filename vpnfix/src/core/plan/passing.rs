@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::planner::Planner;
 use crate::core::destination::Destination;
-use crate::core::model::{RouteKind, Rule, RuleAction, TABLE_MAIN};
+use crate::core::model::{Rule, RuleAction, TABLE_MAIN};
 use crate::core::owner::VPNFIX_PROTOCOL;
 use crate::core::walk::{self, Fib, Flow, Match, Mismatch};
 
@@ -81,16 +81,11 @@ fn may_decide(fib: &Fib<'_>, rule: &Rule, prefix: IpNet) -> bool {
     is_for && decides
 }
 
-/// Has the table a route for the prefix or a part of it that the rule does not discard? One that refuses is an error of the
-/// lookup, which `fib_rules_lookup` (`net/core/fib_rules.c`) does not suppress.
+/// Has the table a route for the prefix or a part of it that the rule does not discard?
 fn has_way(fib: &Fib<'_>, rule: &Rule, table: u32, prefix: IpNet) -> bool {
     let covering = fib.covering(table, prefix).into_iter().flatten();
-    let mut ways = covering.chain(fib.within(table, prefix)).filter(|route| {
-        let length = u32::from(route.destination.prefix_len());
-        let is_kept = route.refuses() || rule.suppress_prefix_length.is_none_or(|shortest| length > shortest);
-        route.kind != RouteKind::Throw && is_kept
-    });
-    !fib.is_whole(rule.family, table) || ways.next().is_some()
+    let mut routes = covering.chain(fib.within(table, prefix));
+    !fib.is_whole(rule.family, table) || routes.any(|route| !walk::passes_on(rule, route))
 }
 
 /// A rule for each of theirs; or one for all traffic to the prefix, which then goes on to the first of them, where the

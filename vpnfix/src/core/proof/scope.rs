@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::core::model::{Family, Route, RouteKind, Rule, RuleAction, TABLE_MAIN};
+use crate::core::model::{Family, Route, Rule, RuleAction, TABLE_MAIN};
 use crate::core::walk::{self, Fib, Policy};
 
 /// What has to be walked.
@@ -144,12 +144,9 @@ fn reach(fib: &Fib<'_>, rule: &Rule, is_hijacker: bool) -> Result<Vec<IpNet>, St
 
 /// What of `all` the rule's table has routes to that could decide.
 fn routed(fib: &Fib<'_>, rule: &Rule, all: IpNet, is_hijacker: bool) -> Result<Vec<IpNet>, String> {
-    // Which nexthop's group suppresses a route of several is not relied on here: to look at too much is safe.
-    let by_length = Rule { suppress_ifgroup: None, ..rule.clone() };
     let counts = |route: &Route| {
-        let passes_on = route.kind == RouteKind::Throw || walk::suppressed(fib.snapshot(), &by_length, route);
         let is_hijack = is_hijacker && route.destination.prefix_len() == 0;
-        !passes_on && !is_hijack
+        !walk::passes_on(rule, route) && !is_hijack
     };
     let mut found = Vec::new();
     for table in tables_of(fib, rule) {

@@ -21,7 +21,7 @@ mod table;
 
 use ipnet::IpNet;
 
-use super::model::{Family, Nexthop, Route, Rule, RuleAction, Snapshot};
+use super::model::{Family, Nexthop, Route, RouteKind, Rule, RuleAction, Snapshot};
 use fib::Bound;
 
 pub use doubt::Doubt;
@@ -268,22 +268,31 @@ fn is_suppressed(fib: &Fib<'_>, rule: &Rule, route: &Route, choices: &[&Nexthop]
         link.is_some_and(|link| rule.suppress_ifgroup == Some(link.group))
     };
     if route.family == Family::V4 {
-        return Some(by_length(rule, route) || route.nexthops.first().is_some_and(in_group));
+        return Some(suppressed_by_length(rule, route) || route.nexthops.first().is_some_and(in_group));
     }
     if fib.may_be_kept_for_another(route, rule.suppress_prefix_length) {
         return None;
     }
-    if by_length(rule, route) {
+    if suppressed_by_length(rule, route) {
         return Some(true);
     }
     let discarded = choices.iter().filter(|nexthop| in_group(nexthop)).count();
     (discarded == 0 || discarded == choices.len()).then_some(discarded > 0)
 }
 
-/// The kernel compares signed numbers: what is negative for it suppresses nothing.
-fn by_length(rule: &Rule, route: &Route) -> bool {
+/// Would the rule discard this route for its length? A route that refuses is an error of the lookup, which `fib_rules_lookup`
+/// (`net/core/fib_rules.c`) does not suppress. The kernel compares signed numbers: what is negative for it suppresses nothing.
+#[must_use]
+pub fn suppressed_by_length(rule: &Rule, route: &Route) -> bool {
     let length = rule.suppress_prefix_length.and_then(|length| i32::try_from(length).ok());
-    length.is_some_and(|length| i32::from(route.destination.prefix_len()) <= length)
+    !route.refuses() && length.is_some_and(|length| i32::from(route.destination.prefix_len()) <= length)
+}
+
+/// Does the lookup go on behind this rule for certain, though its table has this route? Which nexthop's group suppresses a route
+/// of several is not relied on: to look at too much is safe.
+#[must_use]
+pub fn passes_on(rule: &Rule, route: &Route) -> bool {
+    route.kind == RouteKind::Throw || suppressed_by_length(rule, route)
 }
 
 /// Would the rule discard this route (`fib4_rule_suppress`, `fib6_rule_suppress`)? A route that refuses is never
@@ -294,7 +303,7 @@ pub fn suppressed(snapshot: &Snapshot, rule: &Rule, route: &Route) -> bool {
         let device = route.nexthops.first().and_then(|nexthop| nexthop.ifindex);
         device.and_then(|index| snapshot.link(index)).is_some_and(|link| link.group == group)
     });
-    !route.refuses() && (by_length(rule, route) || by_group)
+    suppressed_by_length(rule, route) || (!route.refuses() && by_group)
 }
 
 /// Could a hit in this table that leaves by this device have been discarded by a rule? True if any rule that looks up
