@@ -22,7 +22,6 @@ soon() { local i; for i in $(seq 150); do "$@" && return 0; sleep 0.2; done; ret
 goes_by() { ip route get "$1" 2>/dev/null | grep -q " dev $2 "; }
 right() { goes_by 10.20.0.1 vti1 && goes_by 169.254.55.53 vti1; }
 peer_right() { goes_by 169.254.55.53 vti1; }
-hijacked_anew() { hijack; hijacked; }
 hijacked() { goes_by 169.254.55.53 ens5; }
 no_own_rules() { ! ip rule | grep -q 'proto 118'; }
 no_rules_of_ours() { ! ip rule | grep -q -e '169.254.55.52/30' -e '10.20.0.0/16'; }
@@ -35,7 +34,9 @@ tree() {
 	find /etc -xdev -type f -not -path '/etc/NetworkManager/*' -exec sha256sum {} + | sort
 }
 # Again until there is a gateway: a manager that has just been started may not have given ens5 its address yet.
-hijack() { soon sh "$here/hijack.sh" 2>/dev/null; }
+hijack_once() { sh "$here/hijack.sh" 2>/dev/null; }
+hijack() { soon hijack_once; }
+hijacked_anew() { hijack_once && hijacked; }
 repair() { # STRATEGY, and how fix ends with it
 	hijack
 	check "the scene is hijacked" soon hijacked

@@ -37,13 +37,13 @@ fn swanctl_and_bird_are_judged_as_the_others_are() {
 
 /// While strongSwan replaces an SA, nothing is wrong.
 fn keys_are_renewed(vpn: &Vpn) {
-    let before = spis(vpn);
+    let before = vpn.spis();
     let arguments = ["verify", "--sample", "3s", "--format", "json"];
     let running = vpn.start_vpnfix(&arguments);
     vpn.script("gw", "swanctl --rekey --child Tunnel1");
     let report = vpn.finish(running, &arguments).ends(0).json();
     assert_eq!(states(&report, "warning"), [] as [String; 0], "{report:#}");
-    wait::until("the new SAs", || spis(vpn).iter().any(|spi| !before.contains(spi)).then_some(()));
+    wait::until("the new SAs", || vpn.spis().iter().any(|spi| !before.contains(spi)).then_some(()));
     vpn.verify(0, &["--sample", "1s"]);
 }
 
@@ -105,10 +105,6 @@ fn birdc(vpn: &Vpn, name: &str, word: &str) -> String {
     let said = vpn.command("gw", "birdc").args(["show", "protocols", "all", name]).output().expect("birdc");
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     said.lines().find_map(|line| line.trim().strip_prefix(word)).map(|rest| rest.trim().to_owned()).unwrap_or_default()
-}
-
-fn spis(vpn: &Vpn) -> Vec<u32> {
-    vpn.associations().into_iter().map(|(spi, ..)| spi).collect()
 }
 
 fn label(check: &Value) -> String {

@@ -17,6 +17,7 @@ mod secrets;
 mod topology;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -241,6 +242,15 @@ impl Vpn {
             }
         }
         found
+    }
+
+    /// The SPIs of the gateway's SAs.
+    ///
+    /// # Panics
+    ///
+    /// If `ip` cannot be read.
+    pub fn spis(&self) -> BTreeSet<u32> {
+        self.associations().into_iter().map(|(spi, ..)| spi).collect()
     }
 
     /// Does `ping` have an answer on the gateway?

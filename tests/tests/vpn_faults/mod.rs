@@ -2,7 +2,7 @@
 
 mod states;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use vpnfix_tests::vpn::{OUTSIDE, PEER1, Vpn};
 use vpnfix_tests::{traffic, wait};
@@ -166,14 +166,14 @@ fn named(vpn: &Vpn, fault: &Fault) -> Result<(), String> {
             wait::until("BGP", || (vpn.bgp_state(PEER1) == "Established").then_some(()));
         }
         (fault.make)(vpn);
-        let before = identities(vpn);
+        let before = vpn.spis();
         result = judged(vpn, fault);
-        let stayed = identities(vpn) == before;
+        let stayed = vpn.spis() == before;
         (fault.take_back)(vpn);
         if result.is_ok() || stayed {
             break;
         }
-        println!("{:<42} strongSwan made its SAs anew meanwhile: once more", fault.fault);
+        println!("{:<42} strongSwan made its SAs anew meanwhile", fault.fault);
     }
     result
 }
@@ -191,11 +191,6 @@ fn judged(vpn: &Vpn, fault: &Fault) -> Result<(), String> {
     }
     let failed = report["checks"].as_array().expect("checks").iter().filter(|check| check["state"] == "failed");
     Err(format!("not {}, but {:#?}", fault.finding, failed.collect::<Vec<_>>()))
-}
-
-/// Which SAs there are.
-fn identities(vpn: &Vpn) -> BTreeSet<u32> {
-    vpn.associations().into_iter().map(|(spi, ..)| spi).collect()
 }
 
 fn vti(vpn: &Vpn, local: &str, key: u32) {

@@ -4,13 +4,9 @@ use vpnfix_tests::vpn::Vpn;
 use vpnfix_tests::{ip, wait};
 
 const OUTBOUND: &str = "xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 dir out";
-const ENDS_OUT: &str = "tmpl src 192.168.12.49 dst 203.0.113.10 proto esp";
-const FOR_ALL: &str = "src 0.0.0.0/0 dst 0.0.0.0/0 dir out priority 399999";
 
 pub fn no_mark(vpn: &Vpn) {
-    let reqid = reqid(vpn);
-    let unmarked = format!("xfrm policy add {FOR_ALL} {ENDS_OUT} reqid {reqid} mode tunnel");
-    vpn.ip("gw", &[&format!("{OUTBOUND} mark 100"), &unmarked]);
+    vpn.ip("gw", &[&format!("{OUTBOUND} mark 100"), &outbound_policy(vpn, "")]);
 }
 
 pub fn mark_again(vpn: &Vpn) {
@@ -23,8 +19,17 @@ pub fn no_policy(vpn: &Vpn) {
 }
 
 pub fn policy_again(vpn: &Vpn) {
-    let reqid = reqid(vpn);
-    vpn.ip("gw", &[&format!("xfrm policy add {FOR_ALL} mark 100 {ENDS_OUT} reqid {reqid} mode tunnel")]);
+    vpn.ip("gw", &[&outbound_policy(vpn, "mark 100")]);
+}
+
+/// The first tunnel's outbound policy, as words for `ip`. Which of two tunnels has which reqid hangs on which was there first.
+fn outbound_policy(vpn: &Vpn, mark: &str) -> String {
+    let own = inbound(vpn);
+    let reqid = own.split("reqid ").nth(1).and_then(|rest| rest.split(['(', ' ']).next()).expect("a reqid");
+    format!(
+        "xfrm policy add src 0.0.0.0/0 dst 0.0.0.0/0 dir out priority 399999 {mark} \
+         tmpl src 192.168.12.49 dst 203.0.113.10 proto esp reqid {reqid} mode tunnel"
+    )
 }
 
 /// What a VTI decrypted has neither mark nor security path when it is looked at a second time.
@@ -47,13 +52,6 @@ fn inbound(vpn: &Vpn) -> String {
     let text = format!("\n{}", ip::text(&["-n", &vpn.of("gw"), "xfrm", "state", "list"]));
     let of_it = text.split("\nsrc ").filter(|of| of.starts_with(INBOUND_ENDS));
     of_it.max_by_key(|of| of.len()).expect("an SA").to_owned()
-}
-
-/// The number by which the first tunnel's policies find its SAs; which of two tunnels has the first one hangs on which was there
-/// first.
-fn reqid(vpn: &Vpn) -> String {
-    let own = inbound(vpn);
-    own.split("reqid ").nth(1).and_then(|rest| rest.split(['(', ' ']).next()).expect("a reqid").to_owned()
 }
 
 /// The gateway's inbound SA of the first tunnel, as words for `ip xfrm state add`.
