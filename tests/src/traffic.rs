@@ -59,9 +59,19 @@ pub fn bgp_connects(namespace: &str, to: Ipv4Addr) -> bool {
 ///
 /// If ping cannot be run.
 pub fn pings(namespace: &str, to: Ipv4Addr) -> bool {
-    let to = to.to_string();
-    let words = ["netns", "exec", namespace, "ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "2", &to];
-    let output = Command::new("ip").args(words).output().expect("ip could not be run");
+    pings_from(namespace, None, to)
+}
+
+/// Whether `ping` has an answer, bound to a device where one is named.
+///
+/// # Panics
+///
+/// If ping cannot be run.
+pub fn pings_from(namespace: &str, device: Option<&str>, to: Ipv4Addr) -> bool {
+    let mut ping = Command::new("ip");
+    ping.args(["netns", "exec", namespace, "ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "2"]);
+    ping.args(device.map(|device| ["-I", device]).iter().flatten()).arg(to.to_string());
+    let output = ping.output().expect("ip could not be run");
     match output.status.code() {
         Some(0) => true,
         Some(1) => false,

@@ -42,6 +42,22 @@ fn the_tunnel_gone_between_plan_and_change_takes_it_back() {
     assert!(!scene.routes().contains("Tunnel1"));
 }
 
+/// The peer goes by its tunnel all the same, but by a rule that the prediction did not know: nothing that was concluded from
+/// the prediction is certain any more.
+#[test]
+fn an_answer_that_was_not_predicted_takes_the_change_back() {
+    need_root!();
+    let scene = Scene::hijacked();
+    scene.ip(&[&format!("route add {INSIDE1} dev Tunnel1 table 77")]);
+    let before = scene.rules();
+    let theirs = format!("rule add to {INSIDE1} lookup 77 priority 50");
+    let fixed = meanwhile(&scene, When::Applied, || scene.ip(&[&theirs])).run.ends(5);
+    assert!(fixed.stdout.contains("routing, as predicted") && fixed.stdout.contains("77"), "{fixed}");
+    assert_eq!(scene.device_for(PEER1), "Tunnel1", "{fixed}");
+    scene.ip(&[&theirs.replace(" add ", " del ")]);
+    assert_eq!(scene.rules(), before, "{fixed}");
+}
+
 /// What others add or delete meanwhile stays as they left it, whatever comes of the repair.
 #[test]
 fn the_changes_of_others_stay() {

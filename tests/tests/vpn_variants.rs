@@ -1,8 +1,9 @@
 //! The VPN made of other parts: swanctl and BIRD, with strongSwan renewing its keys, losing a tunnel and being killed
-//! meanwhile; XFRM interfaces, with IPv6 inside as well.
+//! meanwhile; XFRM interfaces, with IPv6 inside as well; tunnels in a VRF.
 
 use serde_json::Value;
-use vpnfix_tests::vpn::{Bgp, Ike, Made, PEER1, PEER2, REMOTE_HOST, Tunnels, Vpn};
+use vpnfix_tests::capture::Capture;
+use vpnfix_tests::vpn::{Bgp, Ike, Made, PEER1, PEER2, REMOTE_HOST, Tunnels, VRF, Vpn};
 use vpnfix_tests::{ip, need_root, need_vpn, wait};
 
 #[test]
@@ -97,6 +98,42 @@ fn xfrm_interfaces_are_tied_by_their_ids() {
     vpn.configure_tunnel(1);
     let report = vpn.verify(1, &["--sample", "1s"]);
     assert_eq!(label(&report["checks"][0]), "outbound-policy Tunnel1", "{report:#}");
+    vpn.check_secrets();
+}
+
+/// strongSwan's rule comes before the VRF's as well: what belongs to the VRF leaves in the clear, out of it.
+#[test]
+fn a_vrf_gets_its_flows_back() {
+    need_root!();
+    let root = need_vpn!();
+    let vpn = Vpn::start(&root, Made { ike: Ike::Legacy, bgp: Bgp::Frr, tunnels: Tunnels::VtiInVrf });
+    let gateway = vpn.of("gw");
+    let rules = || ip::text(&["-n", &gateway, "rule"]);
+    let way = |peer| ip::text(&["-n", &gateway, "route", "get", "vrf", VRF, peer]);
+    let before = rules();
+    assert!(way(PEER1).contains("dev ens5"), "no hijack: {}", way(PEER1));
+    let clear = Capture::leaving(&gateway, "ens5", "net 169.254.0.0/16");
+    let report = vpn.verify(1, &["--sample", "1s"]);
+    assert!(clear.count() > 0, "nothing left in the clear: this is not the incident");
+    assert_eq!(label(&report["checks"][0]), "destinations hijacked-from-vrf", "{report:#}");
+    vpn.vpnfix(&["fix", "--wait", "120s"]).ends(0);
+    for (peer, tunnel) in [(PEER1, "dev Tunnel1"), (PEER2, "dev Tunnel2")] {
+        assert!(way(peer).contains(tunnel), "{}", way(peer));
+        wait::until("BGP by vtysh's word", || (vpn.bgp_state(peer) == "Established").then_some(()));
+    }
+    let learned = || ip::text(&["-n", &gateway, "route", "show", "vrf", VRF, "proto", "bgp"]).contains("10.20.0.0/16");
+    wait::until("the learned route", || learned().then_some(()));
+    let clear = Capture::leaving(&gateway, "ens5", "net 10.20.0.0/16 or net 169.254.0.0/16");
+    assert!(vpn.pings(REMOTE_HOST), "no answer through the tunnel");
+    let report = vpn.verify(0, &["--wait", "120s", "--sample", "1s"]);
+    assert_eq!(clear.count(), 0, "something still leaves in the clear");
+    assert_eq!(states(&report, "warning"), [] as [String; 0], "{report:#}");
+    for peer in [PEER1, PEER2] {
+        assert_eq!(check(&report, "peer-answers", Some(peer))["state"], "ok", "{report:#}");
+        assert_eq!(check(&report, "bgp-session", Some(peer))["state"], "ok", "{report:#}");
+    }
+    vpn.vpnfix(&["undo"]).ends(0);
+    assert_eq!(rules(), before);
     vpn.check_secrets();
 }
 

@@ -17,7 +17,8 @@ impl Vpn {
 
     /// The state of a session by vtysh's word.
     pub fn bgp_state(&self, peer: &str) -> String {
-        let summary = self.vtysh("show bgp summary json");
+        let vrf = self.made.tunnels.vrf().map(|vrf| format!(" vrf {vrf}")).unwrap_or_default();
+        let summary = self.vtysh(&format!("show bgp{vrf} summary json"));
         summary["ipv4Unicast"]["peers"][peer]["state"].as_str().unwrap_or_default().to_owned()
     }
 

@@ -16,7 +16,7 @@ impl Vpn {
         self.write("aws", "/etc/strongswan.d/zz-scene.conf", &strongswan(false));
         self.write("aws", "/etc/frr/bgpd.conf", &self.bgpd_far());
         match self.made.bgp {
-            Bgp::Frr => self.write("gw", "/etc/frr/bgpd.conf", &bgpd_near()),
+            Bgp::Frr => self.write("gw", "/etc/frr/bgpd.conf", &self.bgpd_near()),
             Bgp::Bird => self.write("gw", "/etc/bird/bird.conf", BIRD),
         }
         self.secrets_files();
@@ -37,7 +37,9 @@ impl Vpn {
                 self.script("gw", "ipsec start 2>&1");
             }
             Ike::Swanctl => {
-                self.script("gw", "/usr/lib/ipsec/charon > /tmp/charon.out 2>&1 &");
+                // By a shell within: what the script's own shell leaves behind gets a parent outside of the process
+                // namespace, which has no end before that one has reaped it, and a machine's first process does not.
+                self.script("gw", "(/usr/lib/ipsec/charon > /tmp/charon.out 2>&1 &)");
                 wait::until("charon's socket", || {
                     let loaded = self.command("gw", "/usr/sbin/swanctl").arg("--load-all").output();
                     loaded.is_ok_and(|said| said.status.success()).then_some(())
@@ -88,7 +90,7 @@ impl Vpn {
     /// What may go through the tunnels.
     fn selectors(&self) -> &'static str {
         match self.made.tunnels {
-            Tunnels::Vti => "0.0.0.0/0",
+            Tunnels::Vti | Tunnels::VtiInVrf => "0.0.0.0/0",
             Tunnels::Xfrm => "0.0.0.0/0,::/0",
         }
     }
@@ -99,7 +101,7 @@ impl Vpn {
         let (mut connections, mut shared) = (String::new(), String::new());
         for (number, outside) in (1..).zip(OUTSIDE) {
             let bond = match self.made.tunnels {
-                Tunnels::Vti => format!("mark_in = {number}00\n mark_out = {number}00"),
+                Tunnels::Vti | Tunnels::VtiInVrf => format!("mark_in = {number}00\n mark_out = {number}00"),
                 Tunnels::Xfrm => format!("if_id_in = {number}00\n if_id_out = {number}00"),
             };
             let _ = writeln!(
@@ -119,9 +121,14 @@ impl Vpn {
         format!("connections {{\n{connections}}}\nsecrets {{\n{shared}}}\n")
     }
 
+    fn bgpd_near(&self) -> String {
+        let vrf = self.made.tunnels.vrf().map(|vrf| format!(" vrf {vrf}")).unwrap_or_default();
+        bgpd(&format!("65000{vrf}"), super::PRIVATE, "10.9.0.0/24", 64512, [PEER1, PEER2])
+    }
+
     fn bgpd_far(&self) -> String {
         let peers = ["169.254.55.54", "169.254.253.50"];
-        bgpd(64512, PEER1, "10.20.0.0/16", 65000, peers)
+        bgpd("64512", PEER1, "10.20.0.0/16", 65000, peers)
     }
 }
 
@@ -146,11 +153,7 @@ fn strongswan(installs_routes: bool) -> String {
     )
 }
 
-fn bgpd_near() -> String {
-    bgpd(65000, super::PRIVATE, "10.9.0.0/24", 64512, [PEER1, PEER2])
-}
-
-fn bgpd(own: u32, id: &str, network: &str, other: u32, peers: [&str; 2]) -> String {
+fn bgpd(own: &str, id: &str, network: &str, other: u32, peers: [&str; 2]) -> String {
     let mut text = format!(
         "frr defaults traditional\nlog file /tmp/bgpd.log\nrouter bgp {own}\n bgp router-id {id}\n \
          no bgp ebgp-requires-policy\n"

@@ -121,7 +121,7 @@ impl Keeper {
     }
 
     /// A path of a host, as it is seen from here.
-    fn seen(&self, host: &str, path: &str) -> PathBuf {
+    pub fn seen(&self, host: &str, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{}/{host}/root{path}", self.pid, self.folder.display()))
     }
 

@@ -39,6 +39,8 @@ pub const PEER2: &str = "169.254.253.49";
 pub const REMOTE_HOST: &str = "10.20.0.1";
 /// The AWS end's outer addresses.
 pub const OUTSIDE: [&str; 2] = ["203.0.113.10", "203.0.113.18"];
+/// The VRF that the gateway's tunnels may be in; its table is 500.
+pub const VRF: &str = "blue";
 /// The gateway's private address.
 pub const PRIVATE: &str = "192.168.12.49";
 
@@ -68,8 +70,16 @@ pub enum Bgp {
 pub enum Tunnels {
     /// VTIs with keys 100 and 200.
     Vti,
+    /// The same, in the VRF [`VRF`], together with BGP and the network behind the gateway.
+    VtiInVrf,
     /// XFRM interfaces with ids 100 and 200.
     Xfrm,
+}
+
+impl Tunnels {
+    fn vrf(self) -> Option<&'static str> {
+        (self == Self::VtiInVrf).then_some(VRF)
+    }
 }
 
 /// What the gateway is made of.
@@ -224,6 +234,16 @@ impl Vpn {
         self.vpnfix(&words).ends(status).json()
     }
 
+    /// Keeps a text for [`Vpn::check_secrets`] that vpnfix has written.
+    pub fn keep_said(&self, text: String) {
+        self.said.borrow_mut().push(text);
+    }
+
+    /// A path of a host, as it is seen from here.
+    pub fn seen(&self, host: &str, path: &str) -> PathBuf {
+        self.keeper.seen(host, path)
+    }
+
     /// The gateway's SAs as `ip -s xfrm state` tells them: SPI, bytes, packets.
     ///
     /// # Panics
@@ -253,9 +273,9 @@ impl Vpn {
         self.associations().into_iter().map(|(spi, ..)| spi).collect()
     }
 
-    /// Does `ping` have an answer on the gateway?
+    /// Does `ping` have an answer on the gateway, from where its tunnels are?
     pub fn pings(&self, to: &str) -> bool {
-        crate::traffic::pings(&self.of("gw"), to.parse().expect("an address"))
+        crate::traffic::pings_from(&self.of("gw"), self.made.tunnels.vrf(), to.parse().expect("an address"))
     }
 
     /// The BGP password of this scene, for who wants to set one.

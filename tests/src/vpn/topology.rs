@@ -49,6 +49,16 @@ impl Vpn {
                 "link set lan0 up",
             ],
         );
+        if let Some(vrf) = self.made.tunnels.vrf() {
+            self.ip(
+                "gw",
+                &[
+                    &format!("link add {vrf} type vrf table 500"),
+                    &format!("link set {vrf} up"),
+                    &format!("link set lan0 master {vrf}"),
+                ],
+            );
+        }
         for number in [1, 2] {
             self.make_tunnel(number);
         }
@@ -59,10 +69,15 @@ impl Vpn {
         let (remote, key) = (OUTSIDE[number - 1], number * 100);
         let device = format!("Tunnel{number}");
         let kind = match self.made.tunnels {
-            Tunnels::Vti => format!("link add {device} type vti local {PRIVATE} remote {remote} key {key}"),
+            Tunnels::Vti | Tunnels::VtiInVrf => {
+                format!("link add {device} type vti local {PRIVATE} remote {remote} key {key}")
+            }
             Tunnels::Xfrm => format!("link add {device} type xfrm dev ens5 if_id {key}"),
         };
         self.ip("gw", &[&kind]);
+        if let Some(vrf) = self.made.tunnels.vrf() {
+            self.ip("gw", &[&format!("link set {device} master {vrf}")]);
+        }
         self.configure_tunnel(number);
     }
 
@@ -74,7 +89,9 @@ impl Vpn {
             &[&format!("link set Tunnel{number} mtu 1419 up"), &format!("addr add {inside} dev Tunnel{number}")],
         );
         match self.made.tunnels {
-            Tunnels::Vti => self.sysctl("gw", &format!("ipv4/conf/Tunnel{number}/disable_policy"), "1"),
+            Tunnels::Vti | Tunnels::VtiInVrf => {
+                self.sysctl("gw", &format!("ipv4/conf/Tunnel{number}/disable_policy"), "1")
+            }
             // IPv6 inside as well.
             Tunnels::Xfrm => {
                 let inside = ["fd00:55::2/126", "fd00:253::2/126"][number - 1];
