@@ -3,7 +3,7 @@
 use aya_ebpf::maps::{Array, lpm_trie::Key};
 use vpnfix_common::{BITMAP_WORDS, FlowAddresses, WATCH_NONE, bitmap6_bit};
 
-use crate::maps::{BITMAP4, BITMAP6, WATCHES4, WATCHES6};
+use crate::maps::{BITMAP4, BITMAP6, VRFS, WATCHES4, WATCHES6};
 
 /// May an IPv4 destination (network byte order, as it lies in memory) be watched?
 #[inline(always)]
@@ -48,6 +48,12 @@ pub fn watched6(destination: &[u8; 16]) -> Option<u32> {
 pub fn watched(flow: &FlowAddresses) -> Option<u32> {
     let to = &flow.destination;
     if flow.family == 4 { watched4(u32::from_ne_bytes([to[0], to[1], to[2], to[3]])) } else { watched6(to) }
+}
+
+/// Has the sender chosen the device? Who is bound to a VRF's device has chosen its table, and the rules decide.
+#[inline(always)]
+pub fn is_bound(index: u32) -> bool {
+    index != 0 && VRFS.get_ptr(index).is_none()
 }
 
 #[inline(always)]

@@ -2,6 +2,7 @@
 
 use vpnfix_common::{FlowAddresses, LookupKey, NETNS_UNKNOWN, Sighting, flag, lookup_kind};
 
+use crate::filter::is_bound;
 use crate::offsets::{
     FLOWI4_DPORT, FLOWI4_SADDR, FLOWI4_SPORT, FLOWI6_DPORT, FLOWI6_SADDR, FLOWI6_SPORT, FLOWIC_IIF, FLOWIC_MARK,
     FLOWIC_OIF, FLOWIC_PROTO, FLOWIC_TOS, FLOWIC_UID, ONLY_PORT, ONLY_PROTOCOL, PROBE_THREAD, address4, load,
@@ -94,7 +95,7 @@ unsafe fn sighting(flow: *const u8, mut addresses: FlowAddresses, watch: u32, ho
         )
     };
     let mut flags = marks(&addresses);
-    if oif != 0 {
+    if is_bound(oif) {
         flags |= flag::BOUND;
     }
     let probe = PROBE_THREAD.load();

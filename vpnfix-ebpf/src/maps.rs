@@ -19,6 +19,9 @@ use vpnfix_common::{
     Walk, counter,
 };
 
+/// More VRFs with tunnels than any host was seen to have; the sockets of those beyond count as bound by their senders.
+const VRFS_MAX: u32 = 1024;
+
 /// `EEXIST`, negative as helpers return it.
 const EEXIST: i32 = -17;
 
@@ -34,6 +37,9 @@ pub static WATCHES4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(WATCHES_M
 /// Watched IPv6 prefixes and holes in them.
 #[map]
 pub static WATCHES6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(WATCHES_MAX, 0);
+/// The VRF devices that tunnels are in, by index.
+#[map]
+pub static VRFS: HashMap<u32, u8> = HashMap::with_max_entries(VRFS_MAX, 0);
 /// Element 0 is 1 while `fexit` of `__fib_lookup` is attached, and so is the one to count IPv4 destinations where there
 /// are custom rules.
 #[map]

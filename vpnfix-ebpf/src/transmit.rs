@@ -10,6 +10,7 @@ use vpnfix_common::{
 
 use crate::{
     fib4::is_other_netns,
+    filter::is_bound,
     flows, headers,
     lookup::{Comparison, compare},
     maps::{DESTINATIONS, EVENTS, PACKETS, bump, tally},
@@ -67,7 +68,7 @@ pub fn start_xmit(ctx: &BtfTracePointContext) {
         // It was read, and so written.
         let &Parsed { flow, watch, mut flags, .. } = parsed.assume_init_ref();
         let socket: *const u8 = load(skb, &SKB_SK);
-        if !socket.is_null() && load::<u32>(socket, &SKC_BOUND_DEV_IF) != 0 {
+        if !socket.is_null() && is_bound(load(socket, &SKC_BOUND_DEV_IF)) {
             flags |= flag::BOUND;
         }
         // `data` stands at the link's header, where there is one.

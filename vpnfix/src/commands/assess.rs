@@ -18,7 +18,7 @@ use crate::core::sample::Classes;
 use crate::core::tunnel::{self, NoSuchDevice, Tunnel};
 use crate::core::walk::Fib;
 use crate::system::namespace::Target;
-use crate::system::netlink::{Netlink, NetlinkError, QueryThread};
+use crate::system::netlink::{Netlink, NetlinkError, Queries};
 use crate::system::xfrm::{self, XfrmError};
 use crate::system::{clues, host, namespace};
 
@@ -30,7 +30,7 @@ pub struct Access {
     /// Reads and changes links, rules and routes.
     pub netlink: Netlink,
     /// Asks for routes, from a thread that the kernel side knows.
-    pub queries: Arc<QueryThread>,
+    pub queries: Arc<Queries>,
     /// The namespace.
     pub netns: Netns,
 }
@@ -40,12 +40,24 @@ impl Access {
     ///
     /// # Errors
     /// The namespace cannot be identified, or netlink not be opened.
-    pub fn open(target: &Target, queries: Arc<QueryThread>) -> Result<Self, Failure> {
+    pub fn open(target: &Target, queries: Arc<Queries>) -> Result<Self, Failure> {
         let netns =
             namespace::identify(target).map_err(|error| Failure::of("identify the network namespace", &error))?;
         let netlink = Netlink::connect().map_err(|error| netlink_failure("open netlink", &error))?;
         Ok(Self { netlink, queries, netns })
     }
+}
+
+/// Who asks the kernel for routes. The kernel side leaves out the questions of one thread, and where it cannot tell them from
+/// what a softirq does on top of that thread, all else there as well: whoever counts lookups lets a thread ask that does
+/// nothing else.
+pub enum Asking {
+    /// The thread that works.
+    Here,
+    /// A thread of its own.
+    OnAThread,
+    /// One that asks in that namespace already.
+    By(Arc<Queries>),
 }
 
 /// Opens the ways and does the work in the namespace asked for, on a thread of its own.
@@ -56,16 +68,16 @@ pub fn in_namespace<T: Send>(
     settings: &Settings,
     work: impl AsyncFnOnce(Access) -> Result<T, Failure> + Send,
 ) -> Result<T, Failure> {
-    in_namespace_asking(settings, None, work)
+    in_namespace_asking(settings, Asking::Here, work)
 }
 
-/// The same, with a thread that asks for routes in that namespace already: the kernel side leaves out the questions of one.
+/// The same, where it matters who asks.
 ///
 /// # Errors
 /// As [`in_namespace`].
 pub fn in_namespace_asking<T: Send>(
     settings: &Settings,
-    queries: Option<Arc<QueryThread>>,
+    asking: Asking,
     work: impl AsyncFnOnce(Access) -> Result<T, Failure> + Send,
 ) -> Result<T, Failure> {
     let inside = || {
@@ -74,10 +86,12 @@ pub fn in_namespace_asking<T: Send>(
             .build()
             .map_err(|error| Failure::of("start the runtime", &error))?;
         runtime.block_on(async {
-            let queries = match queries {
-                Some(queries) => queries,
-                None => Arc::new(QueryThread::start().map_err(|error| netlink_failure("open netlink", &error))?),
+            let queries = match asking {
+                Asking::Here => Queries::here().map(Arc::new),
+                Asking::OnAThread => Queries::on_a_thread().map(Arc::new),
+                Asking::By(queries) => Ok(queries),
             };
+            let queries = queries.map_err(|error| netlink_failure("open netlink", &error))?;
             work(Access::open(&settings.netns, queries)?).await
         })
     };

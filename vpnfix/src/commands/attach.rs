@@ -15,6 +15,7 @@ pub fn request(netns: &Netns, every_namespace: bool) -> Request {
         netns: u32::try_from(netns.inode).ok().filter(|_| !every_namespace),
         watches: Vec::new(),
         holes: Vec::new(),
+        vrfs: Vec::new(),
         query_thread: None,
         probe: None,
         protocol: None,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 use vpnfix::core::model::{Dscp, Family, FlowLabel, Ports, Question, Rule};
-use vpnfix::system::netlink::{Netlink, QueryThread};
+use vpnfix::system::netlink::{Netlink, Queries};
 
 /// What the engine knows of and not every kernel has.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ fn probe() -> Kernel {
         vrf: ip("link add probe type vrf table 77"),
         dscp: has_rule(dscp(0x3f)),
         dscp_mask: has_rule(dscp(0x38)),
-        flow_label: has_rule(label) && QueryThread::start().unwrap().ask(vec![label_question]).is_ok(),
+        flow_label: has_rule(label) && Queries::on_a_thread().unwrap().ask(vec![label_question]).is_ok(),
         port_mask: has_rule(Rule { source_ports: Some(Ports::Masked { value: 16, mask: 0xf0 }), ..plain.clone() }),
         source_routes: ip("-6 route add 2001:db8::/64 from 2001:db8:1::/64 dev lo"),
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use vpnfix::core::model::{Answer, Family, Netns, RouteKind, Rule, Snapshot};
-use vpnfix::system::netlink::{Netlink, QueryThread};
+use vpnfix::system::netlink::{Netlink, Queries};
 
 use crate::ask::Ask;
 use crate::masked::Masked;
@@ -118,7 +118,7 @@ impl Scene {
         };
         let refused = self.build(&base, |rule| runtime.block_on(netlink.add_rule(&rule)).is_err());
         let take = || runtime.block_on(netlink.snapshot(Netns::default())).unwrap();
-        let queries = QueryThread::start().unwrap();
+        let queries = Queries::on_a_thread().unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let snapshot = take();

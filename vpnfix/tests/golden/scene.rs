@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use vpnfix::core::model::{Answer, HostFacts, LinkCounters, Netns, Reply, Snapshot, TABLE_MAIN};
 use vpnfix::system::namespace::{self, Target};
-use vpnfix::system::netlink::{Netlink, QueryThread};
+use vpnfix::system::netlink::{Netlink, Queries};
 
 use crate::host::{Host, Step};
 use crate::pipeline;
@@ -74,7 +74,7 @@ impl<'a> Namespace<'a> {
         let (snapshot, answers) = namespace::within(&self.target(), || {
             let snapshot = self.settled();
             let answers = RefCell::new(Vec::<Answer>::new());
-            let queries = QueryThread::start().unwrap();
+            let queries = Queries::on_a_thread().unwrap();
             let mut shown = snapshot.clone();
             self.host.signs.dress(&mut shown);
             pipeline::diagnose(shown, &self.host.signs, |asked| {

@@ -8,7 +8,7 @@ use vpnfix::core::control::TcpConnection;
 use vpnfix::core::model::{Family, Netns, Question, Reply, Rule};
 use vpnfix::system::host;
 use vpnfix::system::namespace::{self, Target};
-use vpnfix::system::netlink::{Netlink, QueryThread};
+use vpnfix::system::netlink::{Netlink, Queries};
 use vpnfix::system::probe::{Probe, ProbeTarget};
 
 use crate::scene::{Namespace, is_able, pair, run, wait_until};
@@ -97,7 +97,8 @@ fn a_namespace_without_ipv6_is_read_all_the_same() {
     assert!(snapshot.addresses.iter().all(|address| address.local.is_ipv4()));
     assert!(snapshot.rules_of(Family::V4).count() == 3);
     let question = Question::plain("2001:db8::1".parse().unwrap());
-    let answers = namespace::within(&namespace.target(), || QueryThread::start().unwrap().ask(vec![question]).unwrap());
+    let answers =
+        namespace::within(&namespace.target(), || Queries::on_a_thread().unwrap().ask(vec![question]).unwrap());
     assert!(matches!(answers.unwrap()[0].reply, Reply::Refused(_)));
 }
 
@@ -144,5 +145,5 @@ fn without_privilege() {
     let target = ProbeTarget { destination: IpAddr::from([127, 0, 0, 1]), source: None, vrf: None };
     assert!(Probe::start(&[target]).is_err_and(|error| error.is_privilege()));
     let question = Question::plain(IpAddr::from([169, 254, 55, 53]));
-    assert!(QueryThread::start().unwrap().ask(vec![question]).is_ok(), "asking needs no privilege");
+    assert!(Queries::on_a_thread().unwrap().ask(vec![question]).is_ok(), "asking needs no privilege");
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use vpnfix::core::model::{Answer, Arrival, Question, Reply, Snapshot};
 use vpnfix::system::namespace;
-use vpnfix::system::netlink::QueryThread;
+use vpnfix::system::netlink::Queries;
 
 use crate::routes::{our_route, their_route};
 use crate::scene::{Namespace, is_able};
@@ -102,7 +102,7 @@ fn answers_are_those_of_ip_route_get() {
     ];
     let questions: Vec<Question> = asked.iter().map(|(_, question)| question.clone()).collect();
     let answers = namespace::within(&namespace.target(), || {
-        let thread = QueryThread::start().unwrap();
+        let thread = Queries::on_a_thread().unwrap();
         assert_ne!(thread.thread_id(), nix::unistd::gettid().as_raw().cast_unsigned());
         thread.ask(questions.clone()).unwrap()
     })
@@ -146,7 +146,7 @@ fn a_malformed_question_is_an_error_and_the_thread_lives_on() {
     }
     let namespace = Namespace::gateway();
     namespace::within(&namespace.target(), || {
-        let thread = QueryThread::start().unwrap();
+        let thread = Queries::on_a_thread().unwrap();
         let peer = Question::plain("169.254.55.53".parse().unwrap());
         let odd = Question { ip_protocol: Some(89), ..peer.clone() };
         let error = thread.ask(vec![odd]).unwrap_err();

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::assess::{Access, Host, in_namespace};
+use super::assess::{Access, Asking, Host, in_namespace_asking};
 use super::cli::{CaptureArgs, FixArgs, TraceArgs};
 use super::failure::Failure;
 use super::settings::Settings;
@@ -41,7 +41,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// The bundle cannot be written, the host not be read, or the repair not be begun. A repair that was made stands all the
 /// same, and its report is told.
 pub fn run(settings: &Settings, args: &CaptureArgs, quiet: bool) -> Result<Outcome, Failure> {
-    in_namespace(settings, async |access| {
+    in_namespace_asking(settings, Asking::OnAThread, async |access| {
         let signals = Signals::listen()?;
         let capture = Capture { settings, args, quiet };
         capture.run(&access, signals).await
@@ -174,7 +174,7 @@ impl Capture<'_> {
         if self.args.fix {
             let (settings, args) = (self.settings.clone(), self.fix_args());
             let queries = Arc::clone(&access.queries);
-            let work = move || fix::report_asking(&settings, &args, Some(queries));
+            let work = move || fix::report_asking(&settings, &args, Asking::By(queries));
             return (Job::Fix(Box::new(work)), Phases { before: period / 2, after: period / 2 });
         }
         if self.args.command.is_empty() {

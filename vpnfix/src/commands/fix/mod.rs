@@ -5,10 +5,9 @@ pub(super) mod confirmation;
 mod cure;
 pub(super) mod repair;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::assess::{Access, Controls, Host, in_namespace_asking};
+use super::assess::{Access, Asking, Controls, Host, in_namespace_asking};
 use super::attach;
 use super::cli::FixArgs;
 use super::failure::Failure;
@@ -28,10 +27,10 @@ use crate::core::plan::{self, Plan, Strategy, Wanted};
 use crate::core::report::diagnose::PlanReport;
 use crate::core::report::fix::{FixReport, SCHEMA};
 use crate::core::report::{Outcome, VERSION};
+use crate::core::tunnel;
 use crate::core::walk::Fib;
 use crate::render;
 use crate::system::bpf::{self, Request, Tracer};
-use crate::system::netlink::QueryThread;
 use crate::system::probe::Probe;
 use cure::Cure;
 use repair::Repair;
@@ -51,19 +50,15 @@ pub fn run(settings: &Settings, args: &FixArgs) -> Result<Outcome, Failure> {
 /// # Errors
 /// Something lacks that is needed before the first change.
 pub fn report(settings: &Settings, args: &FixArgs) -> Result<FixReport, Failure> {
-    report_asking(settings, args, None)
+    report_asking(settings, args, Asking::OnAThread)
 }
 
-/// The same, with a thread that asks for routes already.
+/// The same, where somebody may ask for routes already.
 ///
 /// # Errors
 /// As [`report`].
-pub(super) fn report_asking(
-    settings: &Settings,
-    args: &FixArgs,
-    queries: Option<Arc<QueryThread>>,
-) -> Result<FixReport, Failure> {
-    in_namespace_asking(settings, queries, async |access| {
+pub(super) fn report_asking(settings: &Settings, args: &FixArgs, asking: Asking) -> Result<FixReport, Failure> {
+    in_namespace_asking(settings, asking, async |access| {
         // Taken before the host is read: what is planned from must not change under another vpnfix's hands.
         let _lock = if args.dry_run { None } else { Some(lock(&access.netns)?) };
         let signals = Signals::listen()?;
@@ -168,6 +163,7 @@ fn attach_to(
     let tracer = attach::attach(&Request {
         watches: watches.iter().map(|watch| watch.prefix).collect(),
         holes: destination::holes(&Fib::new(&host.snapshot), &host.destinations),
+        vrfs: tunnel::vrfs(&host.tunnels),
         query_thread: Some(access.queries.thread_id()),
         probe: probe.map(|probe| bpf::Probe { thread: probe.thread_id(), icmp_id: probe.icmp_id() }),
         log_level: settings.kernel_log,

@@ -10,7 +10,7 @@ mod symbols;
 
 use ipnet::IpNet;
 
-use super::assess::{Access, Host, in_namespace};
+use super::assess::{Access, Asking, Host, in_namespace_asking};
 use super::attach;
 use super::cli::{Protocol, TraceArgs};
 use super::failure::Failure;
@@ -21,6 +21,7 @@ use crate::core::filter::Filter;
 use crate::core::live::{self, Watch};
 use crate::core::model::Family;
 use crate::core::report::Outcome;
+use crate::core::tunnel;
 use crate::core::walk::{self, Fib};
 use crate::system::bpf::Request;
 use crate::system::namespace::Target;
@@ -42,7 +43,7 @@ pub fn run(settings: &Settings, args: &TraceArgs) -> Result<Outcome, Failure> {
     let every_namespace = settings.netns == Target::Named("all".into());
     let settings = &if every_namespace { settings.in_current_namespace() } else { settings.clone() };
     let asked = Asked { args, every_namespace, only: [args.prefixes.as_slice(), &args.to].concat() };
-    in_namespace(settings, async |access| {
+    in_namespace_asking(settings, Asking::OnAThread, async |access| {
         // Listened for from the beginning: a signal that comes while the programs attach must end the trace in order too.
         let signals = Signals::listen()?;
         if let Some(path) = &args.ready_file {
@@ -73,6 +74,7 @@ pub(super) fn attached<'a>(
     let tracer = attach::attach(&Request {
         watches: watches.iter().map(|watch| watch.prefix).collect(),
         holes,
+        vrfs: tunnel::vrfs(&host.tunnels),
         query_thread: Some(access.queries.thread_id()),
         log_level: settings.kernel_log,
         protocol: asked.args.proto.map(|protocol| match protocol {

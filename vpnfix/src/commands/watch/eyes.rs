@@ -11,6 +11,7 @@ use crate::core::destination;
 use crate::core::live::{self, Others, View, Watch};
 use crate::core::model::Snapshot;
 use crate::core::observation::{LookupKey, Observation, PacketKey, Totals};
+use crate::core::tunnel;
 use crate::core::walk::Fib;
 use crate::system::bpf::Tracer;
 use crate::system::netlink::{Change, Monitor};
@@ -73,6 +74,8 @@ impl Eyes {
     /// Watches what the host has now. That there is no room for more is said once; notifications and the kernel's answers
     /// find what goes wrong there all the same.
     pub(super) fn follow(&mut self, host: &Host) -> Result<(), Failure> {
+        let vrfs = tunnel::vrfs(&host.tunnels);
+        self.tracer.know_vrfs(vrfs).map_err(|error| attach::bpf_failure("tell the VRFs", &error))?;
         let added = live::rebind(&mut self.watches, &host.destinations);
         if added == 0 || self.full {
             return Ok(());

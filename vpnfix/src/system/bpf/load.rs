@@ -4,7 +4,7 @@ use std::{io, path::Path, thread};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
-    maps::{Array, LpmTrie, MapData, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, MapData, lpm_trie::Key},
     programs::{BtfTracePoint, FExit, ProgramError},
 };
 use ipnet::IpNet;
@@ -64,6 +64,7 @@ pub(super) fn load(request: &Request) -> Result<(Loaded, Btf), BpfError> {
     }
     let mut ebpf = loader.load(OBJECT).map_err(of_load)?;
     fill(&mut ebpf, request)?;
+    fill_vrfs(&mut ebpf, &request.vrfs)?;
     Ok((Loaded { ebpf, layout, knows_queries: functions.is_some() }, btf))
 }
 
@@ -154,6 +155,22 @@ pub(super) fn fill(ebpf: &mut Ebpf, request: &Request) -> Result<(), BpfError> {
     for (name, prefixes) in [("BITMAP4", v4), ("BITMAP6", v6)] {
         let mut map: Array<&mut MapData, super::request::Bitmap> = map_mut(ebpf, name)?;
         map.set(0, bitmap(prefixes.into_iter()), 0).map_err(BpfError::map("fill", name))?;
+    }
+    Ok(())
+}
+
+/// Makes these the known VRF devices. Those that find no room are told, and no more.
+pub(super) fn fill_vrfs(ebpf: &mut Ebpf, vrfs: &[u32]) -> Result<(), BpfError> {
+    let mut map: HashMap<&mut MapData, u32, u8> = map_mut(ebpf, "VRFS")?;
+    let known: Vec<u32> = map.keys().collect::<Result<_, _>>().map_err(BpfError::map("read", "VRFS"))?;
+    for gone in known.iter().filter(|index| !vrfs.contains(index)) {
+        map.remove(gone).map_err(BpfError::map("empty", "VRFS"))?;
+    }
+    let left_out = vrfs.iter().filter(|index| map.insert(**index, 1, 0).is_err()).count();
+    if left_out > 0 {
+        tracing::warn!(
+            "{left_out} VRFs are not known to the kernel side: what is sent in them counts as bound to a device"
+        );
     }
     Ok(())
 }

@@ -77,6 +77,19 @@ impl Tracer {
         load::fill(&mut self.loaded.ebpf, &self.request)
     }
 
+    /// Takes these for the VRF devices that there are now.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read or changed.
+    pub fn know_vrfs(&mut self, vrfs: Vec<u32>) -> Result<(), BpfError> {
+        if self.request.vrfs != vrfs {
+            load::fill_vrfs(&mut self.loaded.ebpf, &vrfs)?;
+            self.request.vrfs = vrfs;
+        }
+        Ok(())
+    }
+
     /// Every hook and whether it is attached.
     #[must_use]
     pub fn hooks(&self) -> &[HookStatus] {

@@ -20,7 +20,7 @@ use super::error::{NetlinkError, Operation};
 
 /// The kernel fills dump messages up to the size of the largest read, but no further than 32 KiB
 /// (`net/netlink/af_netlink.c`, `netlink_dump`); single replies are smaller.
-const RECEIVE_BYTES: usize = 64 * 1024;
+pub(super) const RECEIVE_BYTES: usize = 64 * 1024;
 /// The kernel answers while the request is sent; only a broken socket takes this long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How often an interrupted dump is taken.
@@ -241,7 +241,7 @@ impl Channel {
     }
 }
 
-fn packet(request: &Request, sequence: u32) -> Vec<u8> {
+pub(super) fn packet(request: &Request, sequence: u32) -> Vec<u8> {
     let length = HEADER_BYTES + request.body.len();
     let mut header = NetlinkHeader::default();
     header.length = u32::try_from(length).unwrap_or(u32::MAX);
@@ -255,8 +255,8 @@ fn packet(request: &Request, sequence: u32) -> Vec<u8> {
 }
 
 /// What came so far in answer to one request.
-struct Replies<T> {
-    found: Vec<T>,
+pub(super) struct Replies<T> {
+    pub(super) found: Vec<T>,
     /// Datagrams with anything in them but the end.
     datagrams: u32,
     malformed: Option<Malformed>,
@@ -264,12 +264,12 @@ struct Replies<T> {
 }
 
 impl<T> Replies<T> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { found: Vec::new(), datagrams: 0, malformed: None, interrupted: false }
     }
 
     /// Takes in one datagram, which may hold several messages. Says whether it was the last.
-    fn take_datagram(
+    pub(super) fn take_datagram(
         &mut self,
         datagram: &[u8],
         sequence: u32,
@@ -317,7 +317,7 @@ impl<T> Replies<T> {
         }
     }
 
-    fn finish(self) -> Result<Self, Failure> {
+    pub(super) fn finish(self) -> Result<Self, Failure> {
         match self {
             Self { interrupted: true, .. } => Err(Failure::Interrupted),
             Self { malformed: Some(Malformed(reason)), .. } => Err(Failure::Malformed(reason)),

@@ -142,6 +142,9 @@ pub enum NetlinkError {
         /// The rule in its way.
         other: Box<Rule>,
     },
+    /// Another thread asks for routes than the one that the kernel side knows.
+    #[error("routes are asked for by one thread alone, and this is another")]
+    OtherThread,
     /// The thread that asks the kernel is gone, or could not be started.
     #[error("the thread for route queries does not run")]
     QueryThread {

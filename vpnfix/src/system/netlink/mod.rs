@@ -1,5 +1,6 @@
 //! The host's network state over rtnetlink: reading it, and adding and deleting single rules.
 
+mod asker;
 mod attribute;
 mod change;
 mod channel;
@@ -29,7 +30,7 @@ use crate::system::host;
 
 pub use self::error::{NetlinkError, Operation};
 pub use self::monitor::{Change, Monitor};
-pub use self::query::QueryThread;
+pub use self::query::Queries;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
