@@ -116,17 +116,8 @@ impl Session<'_> {
         if let Some(why) = refusal(&self.host, &controls, &plan) {
             return End::Nothing(RepairOutcome::Refused, why, None);
         }
-        let probe = match self.options.probe.then(|| prepare_probe(&self.host, &plan)) {
-            None => None,
-            Some(Ok(probe)) => Some(probe),
-            // The repair matters more than its confirmation.
-            Some(Err(failure)) => {
-                self.teller.problem(failure.message);
-                None
-            }
-        };
         let host = self.host.clone();
-        let mut repair = Repair { access: self.access, host, before: judgement, controls, plan, probe };
+        let mut repair = Repair { access: self.access, host, before: judgement, controls, plan, probe: None };
         let applied = repair.apply(standing, &self.eyes.tracer, &mut report).await;
         let mut stands = match applied {
             Ok(Some(stands)) => stands,
@@ -140,6 +131,15 @@ impl Session<'_> {
             Err(failure) => return End::Nothing(RepairOutcome::Refused, failure.message, None),
         };
         self.ledger.add(&stands.added);
+        // Its thread is not started before the change: the repair matters more than its confirmation.
+        match self.options.probe.then(|| prepare_probe(&repair.host, &repair.plan)) {
+            None => {}
+            Some(Ok(mut probe)) => {
+                probe.begin();
+                repair.probe = Some(probe);
+            }
+            Some(Err(failure)) => self.teller.problem(failure.message),
+        }
         let (rules, changed) = (stands.added.len(), stands.changed);
         match repair.ladder(&mut stands, self.eyes.watches.clone(), self.options.wait, Daemons::NotAsked) {
             Ok(ladder) => {
