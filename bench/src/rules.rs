@@ -1,9 +1,14 @@
 //! The kernel's notifications of policy rules, with the time at which each came.
 
 use std::{
-    collections::VecDeque,
     io,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -14,13 +19,19 @@ use netlink_packet_route::{
     rule::{RuleAttribute, RuleMessage},
 };
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 
 /// `RTNLGRP_IPV4_RULE` (`include/uapi/linux/rtnetlink.h`).
 const GROUP: u32 = 8;
 const RTM_NEWRULE: u16 = 32;
 /// vpnfix marks its rules by this.
 const VPNFIX: u8 = 118;
+
+/// How often the listener looks whether it is still wanted, milliseconds.
+const LOOK: u8 = 100;
+
+/// Above the priority that a watch is measured with.
+const FIRST: i32 = 2;
 
 /// A rule that was added.
 #[derive(Clone, Copy, Debug)]
@@ -33,10 +44,12 @@ pub struct Added {
     pub ours: bool,
 }
 
-/// Hears of IPv4 rules in this thread's namespace.
+/// Hears of IPv4 rules in the namespace of the thread that opens it. A thread of its own takes the time of each: whoever waits
+/// for something else meanwhile would take it too late.
 pub struct Listener {
-    socket: Socket,
-    waiting: VecDeque<Added>,
+    added: Receiver<Result<Added>>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Listener {
@@ -48,49 +61,92 @@ impl Listener {
             socket.add_membership(GROUP)?;
             Ok(socket)
         };
-        Ok(Self { socket: open().context("listen for rules")?, waiting: VecDeque::new() })
+        let socket = open().context("listen for rules")?;
+        let over = Arc::new(AtomicBool::new(false));
+        let (sender, added) = channel();
+        let until = Arc::clone(&over);
+        let hear = move || match goes_first() {
+            Ok(()) => hear(&socket, &sender, &until),
+            Err(error) => drop(sender.send(Err(error))),
+        };
+        let thread = Some(thread::spawn(hear));
+        Ok(Self { added, over, thread })
     }
 
     /// The next rule that is added; none if none comes within this time.
-    pub fn next(&mut self, limit: Duration) -> Result<Option<Added>> {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(added) = self.waiting.pop_front() {
-                return Ok(Some(added));
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            // SAFETY: the socket is open for as long as it is borrowed.
-            let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.socket.as_raw_fd()) };
-            let mut wanted = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            if poll(&mut wanted, timeout).context("wait for a rule")? == 0 {
-                return Ok(None);
-            }
-            let at = Instant::now();
-            let (datagram, _) = self.socket.recv_from_full().context("hear of a rule")?;
-            self.take(&datagram, at)?;
+    pub fn next(&self, limit: Duration) -> Result<Option<Added>> {
+        match self.added.recv_timeout(limit) {
+            Ok(added) => added.map(Some),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => bail!("nobody listens for rules any more"),
         }
     }
 
     /// Forgets what came so far.
-    pub fn clear(&mut self) -> Result<()> {
+    pub fn clear(&self) -> Result<()> {
         while self.next(Duration::ZERO)?.is_some() {}
         Ok(())
     }
+}
 
-    fn take(&mut self, mut rest: &[u8], at: Instant) -> Result<()> {
-        while !rest.is_empty() {
-            let Ok(message) = NetlinkBuffer::new_checked(rest) else { bail!("a notification that is no message") };
-            if message.message_type() == RTM_NEWRULE {
-                let rule = RuleMessage::parse(message.payload()).context("read a notification of a rule")?;
-                self.waiting.push_back(added(&rule, at));
-            }
-            // Messages are padded to four bytes.
-            let length = (message.length() as usize).next_multiple_of(4);
-            rest = rest.get(length..).unwrap_or_default();
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic over there ended the measurement already.
+            let _ended = thread.join();
         }
-        Ok(())
     }
+}
+
+/// Puts the calling thread before all that is measured (sched(7)): else a watch that goes before everything ordinary would have
+/// cured the host before the hijack's time is taken.
+fn goes_first() -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: FIRST };
+    // SAFETY: the structure is whole, and the kernel only reads it.
+    let status = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) };
+    if status != 0 {
+        return Err(io::Error::last_os_error()).context("schedule the listener first");
+    }
+    Ok(())
+}
+
+/// Hands on each rule that is added, and the first error, until it is over or nobody wants them.
+fn hear(socket: &Socket, into: &Sender<Result<Added>>, over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) {
+        let heard = hear_once(socket);
+        let is_error = heard.is_err();
+        let told = match heard {
+            Ok(rules) => rules.into_iter().try_for_each(|rule| into.send(Ok(rule))),
+            Err(error) => into.send(Err(error)),
+        };
+        if is_error || told.is_err() {
+            return;
+        }
+    }
+}
+
+/// What comes within [`LOOK`].
+fn hear_once(socket: &Socket) -> Result<Vec<Added>> {
+    let mut wanted = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut wanted, LOOK).context("wait for a rule")? == 0 {
+        return Ok(Vec::new());
+    }
+    let at = Instant::now();
+    let (datagram, _) = socket.recv_from_full().context("hear of a rule")?;
+    let mut rest = datagram.as_slice();
+    let mut rules = Vec::new();
+    while !rest.is_empty() {
+        let Ok(message) = NetlinkBuffer::new_checked(rest) else { bail!("a notification that is no message") };
+        if message.message_type() == RTM_NEWRULE {
+            let rule = RuleMessage::parse(message.payload()).context("read a notification of a rule")?;
+            rules.push(added(&rule, at));
+        }
+        // Messages are padded to four bytes.
+        let length = (message.length() as usize).next_multiple_of(4);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok(rules)
 }
 
 fn added(rule: &RuleMessage, at: Instant) -> Added {

@@ -28,6 +28,9 @@ use crate::{
 const TURNS: usize = 20;
 /// Between two datagrams of the sender.
 const PACE: Duration = Duration::from_micros(100);
+/// Between two trials: an incident is over when it has been written down and who is there has been looked at anew, which
+/// no host goes through right before a hijack.
+const REST: Duration = Duration::from_millis(50);
 /// How long a cure may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The hijacker's priority.
@@ -97,10 +100,10 @@ fn with_traffic<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
 
 fn by_watch(bench: &Bench, scheduling: Scheduling, trials: usize, reaction: &mut Reaction) -> Result<()> {
     let watching = Watching::start(bench, scheduling)?;
-    let mut listener = Listener::open()?;
+    let listener = Listener::open()?;
     for trial in 0..trials {
         let before = scene::packets(PHYSICAL)?;
-        let hijacked = hijack(&mut listener)?;
+        let hijacked = hijack(&listener)?;
         let line = watching.wait_for("a repair", is_repair)?;
         if line["outcome"] != "applied" {
             bail!("trial {trial}: {line}");
@@ -117,8 +120,7 @@ fn by_watch(bench: &Bench, scheduling: Scheduling, trials: usize, reaction: &mut
         process::ip_batch([format!("rule del priority {HIJACKER}")])?;
         process::output("ip", &["rule", "flush", "protocol", "118"])?;
         watching.wait_state("healthy")?;
-        // What the tunnel's state follows from is told before the limits have rested.
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(REST);
         listener.clear()?;
     }
     watching.stop()?;
@@ -131,7 +133,7 @@ fn is_repair(line: &Value) -> bool {
 }
 
 /// Adds the hijacking rule; when the kernel told of it.
-fn hijack(listener: &mut Listener) -> Result<Instant> {
+fn hijack(listener: &Listener) -> Result<Instant> {
     process::ip_batch([format!("rule add from all lookup 220 priority {HIJACKER}")])?;
     loop {
         let added = listener.next(PATIENCE)?.context("the hijacking rule was not told of")?;
@@ -142,7 +144,7 @@ fn hijack(listener: &mut Listener) -> Result<Instant> {
 }
 
 fn by_loop(trials: usize) -> Result<Reaction> {
-    let mut listener = Listener::open()?;
+    let listener = Listener::open()?;
     let mut reaction = Reaction::default();
     let mut shell = Command::new("sh");
     shell.args(["-c", LOOP]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -151,7 +153,7 @@ fn by_loop(trials: usize) -> Result<Reaction> {
         // At any moment of its second.
         thread::sleep(Duration::from_millis(trial as u64 * 1000 / trials as u64));
         let before = scene::packets(PHYSICAL)?;
-        let hijacked = hijack(&mut listener)?;
+        let hijacked = hijack(&listener)?;
         let cured = listener.next(PATIENCE)?.context("the shell loop added no rule")?;
         // Half of the traffic goes to the peer, which this rule does not cure.
         reaction.leaked.push((scene::packets(PHYSICAL)? - before) as f64);
