@@ -227,7 +227,7 @@ fn a_tunnel_in_a_vrf_gets_its_flows_back() {
     assert_ne!(hijacked, healthy);
     let dry = scene.vpnfix(&["fix", "--dry-run", "--strategy", "vrf", "--format", "json"]).ends(1).json();
     assert_eq!(dry["plan"]["steps"][0]["do"], "ip rule add priority 219 from all l3mdev protocol 118", "{dry:#}");
-    // Nobody sends in the VRF here, so live packets may be missing.
+    // Nobody answers here, so the confirmation may lack what hangs on answers.
     let run = scene.vpnfix(&["fix", "--strategy", "vrf", "--wait", "1s"]);
     assert!(matches!(run.status, Some(0 | 3)), "{run}");
     assert_eq!(decisions(&scene, &flows), healthy);

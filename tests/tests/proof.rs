@@ -1,10 +1,9 @@
 //! Suspicion and proof: lookups alone are the one, packets handed to the wrong device the other.
 
 use vpnfix_tests::command::Run;
-use vpnfix_tests::need_root;
 use vpnfix_tests::scene::{INSIDE1, PEER1, REMOTE, REMOTE_HOST, Scene, WRONG_DEVICE};
 use vpnfix_tests::trace::Trace;
-use vpnfix_tests::traffic;
+use vpnfix_tests::{need_kind, need_root, traffic};
 
 #[test]
 fn route_queries_alone_are_only_a_suspicion() {
@@ -35,6 +34,27 @@ fn packets_on_the_wrong_device_are_proof_and_the_device_agrees() {
     let on_wrong = |prefix| traced.count("packets", prefix, |entry| entry["device"] == WRONG_DEVICE);
     assert_eq!(on_wrong(INSIDE1), 50, "{traced:#?}");
     assert_eq!(on_wrong(INSIDE1) + on_wrong(REMOTE), by_device, "{traced:#?}");
+}
+
+/// Who is bound to a VRF has chosen a table and no device: the rules decide, and here the wrong one does.
+#[test]
+fn packets_sent_in_a_vrf_are_proof_as_well() {
+    need_root!();
+    let scene = Scene::healthy();
+    need_kind!(scene, "vrf table 10");
+    scene.ip(&[
+        "link add red type vrf table 500",
+        "link set red up",
+        "link set Tunnel1 master red",
+        "route add unreachable default metric 4278198272 table 500",
+    ]);
+    scene.hijack();
+    let trace = Trace::start(&scene);
+    assert!(!traffic::pings_from(&scene.gw(), Some("red"), PEER1), "the hijack answers");
+    let traced = trace.stop().ends(1);
+    assert_eq!(traced.verdict(INSIDE1), "misrouted", "{traced:#?}");
+    let on_wrong = traced.count("packets", INSIDE1, |entry| entry["device"] == WRONG_DEVICE);
+    assert_eq!(on_wrong, 2, "{traced:#?}");
 }
 
 #[test]

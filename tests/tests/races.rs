@@ -52,7 +52,7 @@ fn an_answer_that_was_not_predicted_takes_the_change_back() {
     let before = scene.rules();
     let theirs = format!("rule add to {INSIDE1} lookup 77 priority 50");
     let fixed = meanwhile(&scene, When::Applied, || scene.ip(&[&theirs])).run.ends(5);
-    assert!(fixed.stdout.contains("routing, as predicted") && fixed.stdout.contains("77"), "{fixed}");
+    assert!(fixed.stdout.contains("routing, as predicted") && fixed.stdout.contains("table 77"), "{fixed}");
     assert_eq!(scene.device_for(PEER1), "Tunnel1", "{fixed}");
     scene.ip(&[&theirs.replace(" add ", " del ")]);
     assert_eq!(scene.rules(), before, "{fixed}");

@@ -44,8 +44,10 @@ fn the_bundle_says_what_the_others_say() {
         [PEER1, PEER2].iter().all(|peer| vpn.bgp_state(peer) == "Established").then_some(())
     });
     lines.read_to_string(&mut told).expect("its progress cannot be read");
-    let status = capturing.wait().expect("it was started").code();
-    assert_eq!(status, Some(0), "{told}");
+    let said = capturing.wait_with_output().expect("it was started");
+    assert_eq!(said.status.code(), Some(0), "{told}");
+    vpn.keep_said(told);
+    vpn.keep_said(String::from_utf8_lossy(&said.stdout).into_owned());
     vpn.vpnfix(&["report", "--check", BUNDLE]).ends(0);
 
     let report = vpn.vpnfix(&["report", BUNDLE, "--format", "json"]).ends(0).json();

@@ -83,7 +83,8 @@ pub mod lookup_kind {
 pub mod flag {
     /// One of the ports is TCP 179 (BGP).
     pub const BGP: u8 = 1;
-    /// The flow is bound to an output device (`SO_BINDTODEVICE` or an explicit output interface) that is no VRF.
+    /// The flow is bound to an output device (`SO_BINDTODEVICE` or an explicit output interface), and not to the VRF that the
+    /// watched prefix belongs to.
     pub const BOUND: u8 = 2;
     /// Made by vpnfix's own probe.
     pub const PROBE: u8 = 4;

@@ -50,10 +50,11 @@ pub fn watched(flow: &FlowAddresses) -> Option<u32> {
     if flow.family == 4 { watched4(u32::from_ne_bytes([to[0], to[1], to[2], to[3]])) } else { watched6(to) }
 }
 
-/// Has the sender chosen the device? Who is bound to a VRF's device has chosen its table, and the rules decide.
+/// Has the sender to a watched prefix chosen the device? Who is bound to the device of the prefix's own VRF has chosen a
+/// table, and the rules decide.
 #[inline(always)]
-pub fn is_bound(index: u32) -> bool {
-    index != 0 && VRFS.get_ptr(index).is_none()
+pub fn is_bound(watch: u32, device: u32) -> bool {
+    device != 0 && VRFS.get_ptr(u64::from(watch) << 32 | u64::from(device)).is_none()
 }
 
 #[inline(always)]

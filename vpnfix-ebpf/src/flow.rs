@@ -95,7 +95,7 @@ unsafe fn sighting(flow: *const u8, mut addresses: FlowAddresses, watch: u32, ho
         )
     };
     let mut flags = marks(&addresses);
-    if is_bound(oif) {
+    if is_bound(watch, oif) {
         flags |= flag::BOUND;
     }
     let probe = PROBE_THREAD.load();

@@ -9,7 +9,7 @@
 //! that a softirq's lookup of the same key hits that window of two instructions.)
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf},
 };
@@ -18,9 +18,6 @@ use vpnfix_common::{
     LOOKUP_KEYS_MAX, LastOutcome, LookupKey, OutcomeKey, PACKET_KEYS_MAX, PacketKey, RING_BYTES, Tally, WATCHES_MAX,
     Walk, counter,
 };
-
-/// More VRFs with tunnels than any host was seen to have; the sockets of those beyond count as bound by their senders.
-const VRFS_MAX: u32 = 1024;
 
 /// `EEXIST`, negative as helpers return it.
 const EEXIST: i32 = -17;
@@ -37,9 +34,10 @@ pub static WATCHES4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(WATCHES_M
 /// Watched IPv6 prefixes and holes in them.
 #[map]
 pub static WATCHES6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(WATCHES_MAX, 0);
-/// The VRF devices that tunnels are in, by index.
+/// The VRFs that a watched prefix belongs to: its index above, that of the VRF's device below. Not preallocated, since most
+/// hosts have none.
 #[map]
-pub static VRFS: HashMap<u32, u8> = HashMap::with_max_entries(VRFS_MAX, 0);
+pub static VRFS: HashMap<u64, u8> = HashMap::with_max_entries(WATCHES_MAX, BPF_F_NO_PREALLOC);
 /// Element 0 is 1 while `fexit` of `__fib_lookup` is attached, and so is the one to count IPv4 destinations where there
 /// are custom rules.
 #[map]

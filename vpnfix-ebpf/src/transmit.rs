@@ -68,7 +68,7 @@ pub fn start_xmit(ctx: &BtfTracePointContext) {
         // It was read, and so written.
         let &Parsed { flow, watch, mut flags, .. } = parsed.assume_init_ref();
         let socket: *const u8 = load(skb, &SKB_SK);
-        if !socket.is_null() && is_bound(load(socket, &SKC_BOUND_DEV_IF)) {
+        if !socket.is_null() && is_bound(watch, load(socket, &SKC_BOUND_DEV_IF)) {
             flags |= flag::BOUND;
         }
         // `data` stands at the link's header, where there is one.

@@ -84,7 +84,7 @@ fn traced(bench: &Bench, send: impl FnOnce() -> Result<Burst>) -> Result<Counted
     })?;
     let before = scene::packets(PHYSICAL)?;
     let burst = send()?;
-    let handed = scene::packets(PHYSICAL)? - before;
+    let handed = settled()? - before;
     running.stop()?;
     let text = reader.join().map_err(|_panic| anyhow!("a reader panicked"))?.context("read the trace")?;
     let last = text.lines().last().context("the trace told nothing")?;
@@ -93,6 +93,19 @@ fn traced(bench: &Bench, send: impl FnOnce() -> Result<Burst>) -> Result<Counted
         bail!("the trace's last line is no summary: {last}");
     }
     Ok(Counted { sent: burst.packets, handed, rate: burst.rate(), summary })
+}
+
+/// What the device was handed, once no queue before it holds any more.
+fn settled() -> Result<u64> {
+    let mut last = scene::packets(PHYSICAL)?;
+    loop {
+        thread::sleep(Duration::from_millis(50));
+        let now = scene::packets(PHYSICAL)?;
+        if now == last {
+            return Ok(now);
+        }
+        last = now;
+    }
 }
 
 /// All processors send.

@@ -49,8 +49,8 @@ impl Access {
 }
 
 /// Who asks the kernel for routes. The kernel side leaves out the questions of one thread, and where it cannot tell them from
-/// what a softirq does on top of that thread, all else there as well: whoever counts lookups lets a thread ask that does
-/// nothing else.
+/// what a softirq does on top of that thread, all else there as well: whoever counts lookups exactly lets a thread ask that
+/// does nothing else.
 pub enum Asking {
     /// The thread that works.
     Here,

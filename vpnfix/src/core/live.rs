@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::destination::Destination;
 use super::model::{Family, Snapshot};
 use super::observation::{Hook, LookupKey, LookupKind, LookupOutcome, PacketKey};
+use super::tunnel::Tunnel;
 use super::walk;
 
 /// A prefix that the kernel side watches.
@@ -78,6 +79,18 @@ pub fn rebind(watches: &mut Vec<Watch>, destinations: &[Destination]) -> usize {
     let known: HashSet<IpNet> = watches.iter().map(|watch| watch.prefix).collect();
     watches.extend(now.into_iter().filter(|watch| !known.contains(&watch.prefix)));
     watches.len() - before
+}
+
+/// The VRFs that watched prefixes belong to: the prefix' index, and that of the VRF's device.
+#[must_use]
+pub fn vrfs(watches: &[Watch], tunnels: &[Tunnel]) -> Vec<(u32, u32)> {
+    let of_tunnel: HashMap<u32, u32> =
+        tunnels.iter().filter_map(|tunnel| Some((tunnel.ifindex, tunnel.vrf?))).collect();
+    let pairs = (0..).zip(watches).flat_map(|(index, watch)| {
+        let vrfs = watch.tunnels.iter().filter_map(|tunnel| of_tunnel.get(tunnel));
+        vrfs.map(move |vrf| (index, *vrf))
+    });
+    pairs.collect()
 }
 
 /// What observations are judged against.

@@ -62,7 +62,7 @@ pub enum LookupKind {
 pub struct FlowMarks {
     /// TCP port 179 on either side.
     pub bgp: bool,
-    /// Bound to an output device that is not the VRF of a tunnel.
+    /// Bound to an output device that is not the VRF of the watched prefix.
     pub bound: bool,
     /// Made by vpnfix's own probe.
     pub probe: bool,

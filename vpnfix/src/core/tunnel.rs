@@ -1,6 +1,6 @@
 //! Which interfaces are tunnels, and the addresses inside them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -90,13 +90,6 @@ pub fn learn_peers(tunnels: &mut [Tunnel], snapshot: &Snapshot, associations: &[
         let mut ends = of_tunnel.flat_map(|association| [association.destination, association.source]);
         tunnel.outer_peer = ends.find(|end| !own.contains(end) && !end.is_unspecified());
     }
-}
-
-/// Indices of the VRF devices that tunnels are enslaved to, in order.
-#[must_use]
-pub fn vrfs(tunnels: &[Tunnel]) -> Vec<u32> {
-    let indices: BTreeSet<u32> = tunnels.iter().filter_map(|tunnel| tunnel.vrf).collect();
-    indices.into_iter().collect()
 }
 
 /// Names of the XFRM interfaces whose peers are not known, in one line.

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use vpnfix::core::model::{Answer, Arrival, Question, Reply, Snapshot};
 use vpnfix::system::namespace;
-use vpnfix::system::netlink::Queries;
+use vpnfix::system::netlink::{NetlinkError, Queries};
 
 use crate::routes::{our_route, their_route};
 use crate::scene::{Namespace, is_able};
@@ -137,6 +137,24 @@ fn compare_answer(namespace: &Namespace, snapshot: &Snapshot, arguments: &str, a
         }
         (theirs, ours) => panic!("{arguments}: {theirs:?} and {ours:?}"),
     }
+}
+
+#[test]
+fn the_thread_that_opened_the_way_asks_by_itself_and_no_other() {
+    if !is_able("questions of the own thread") {
+        return;
+    }
+    let namespace = Namespace::gateway();
+    let question = Question::plain("169.254.55.53".parse().unwrap());
+    namespace::within(&namespace.target(), || {
+        let here = Queries::here().unwrap();
+        assert_eq!(here.thread_id(), nix::unistd::gettid().as_raw().cast_unsigned());
+        let own = here.ask(vec![question.clone()]).unwrap();
+        assert_eq!(own, Queries::on_a_thread().unwrap().ask(vec![question.clone()]).unwrap());
+        let other = std::thread::scope(|scope| scope.spawn(|| here.ask(vec![question.clone()])).join().unwrap());
+        assert!(matches!(other, Err(NetlinkError::OtherThread)), "{other:?}");
+    })
+    .unwrap();
 }
 
 #[test]

@@ -27,7 +27,6 @@ use crate::core::plan::{self, Plan, Strategy, Wanted};
 use crate::core::report::diagnose::PlanReport;
 use crate::core::report::fix::{FixReport, SCHEMA};
 use crate::core::report::{Outcome, VERSION};
-use crate::core::tunnel;
 use crate::core::walk::Fib;
 use crate::render;
 use crate::system::bpf::{self, Request, Tracer};
@@ -163,7 +162,7 @@ fn attach_to(
     let tracer = attach::attach(&Request {
         watches: watches.iter().map(|watch| watch.prefix).collect(),
         holes: destination::holes(&Fib::new(&host.snapshot), &host.destinations),
-        vrfs: tunnel::vrfs(&host.tunnels),
+        vrfs: live::vrfs(&watches, &host.tunnels),
         query_thread: Some(access.queries.thread_id()),
         probe: probe.map(|probe| bpf::Probe { thread: probe.thread_id(), icmp_id: probe.icmp_id() }),
         log_level: settings.kernel_log,

@@ -26,7 +26,8 @@ use crate::system::bpf::Tracer;
 use crate::system::host;
 use crate::system::probe::{Probe, ProbeTarget};
 
-/// A repair that is ready to start: everything that could fail without a change has succeeded.
+/// A repair that is ready to start: everything that could fail without a change has succeeded, but for the probe of `watch`,
+/// which comes behind the change.
 pub(in crate::commands) struct Repair<'a> {
     pub(in crate::commands) access: &'a Access,
     pub(in crate::commands) host: Host,

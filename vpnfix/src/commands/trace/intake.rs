@@ -19,7 +19,7 @@ use crate::core::recording::{ByteOrder, Head, Own};
 use crate::core::report::VERSION;
 use crate::core::report::trace::{CommandReport, HookReport, Summary, TraceLine};
 use crate::core::telling::{Basis, End, Part, Setup, Step, Telling};
-use crate::core::tunnel::{self, Tunnel};
+use crate::core::tunnel::Tunnel;
 use crate::system::bpf::{HookStatus, Tracer};
 use crate::system::{host, namespace};
 
@@ -205,7 +205,7 @@ impl<'a> Intake<'a> {
                 .watch_too(&further, &holes)
                 .map_err(|error| attach::bpf_failure("watch further prefixes", &error))?;
         }
-        let vrfs = tunnel::vrfs(&host.tunnels);
+        let vrfs = live::vrfs(&watches, &host.tunnels);
         self.tracer.know_vrfs(vrfs).map_err(|error| attach::bpf_failure("tell the VRFs", &error))?;
         Ok(watches)
     }

@@ -21,7 +21,6 @@ use crate::core::filter::Filter;
 use crate::core::live::{self, Watch};
 use crate::core::model::Family;
 use crate::core::report::Outcome;
-use crate::core::tunnel;
 use crate::core::walk::{self, Fib};
 use crate::system::bpf::Request;
 use crate::system::namespace::Target;
@@ -74,7 +73,7 @@ pub(super) fn attached<'a>(
     let tracer = attach::attach(&Request {
         watches: watches.iter().map(|watch| watch.prefix).collect(),
         holes,
-        vrfs: tunnel::vrfs(&host.tunnels),
+        vrfs: live::vrfs(&watches, &host.tunnels),
         query_thread: Some(access.queries.thread_id()),
         log_level: settings.kernel_log,
         protocol: asked.args.proto.map(|protocol| match protocol {

@@ -11,7 +11,6 @@ use crate::core::destination;
 use crate::core::live::{self, Others, View, Watch};
 use crate::core::model::Snapshot;
 use crate::core::observation::{LookupKey, Observation, PacketKey, Totals};
-use crate::core::tunnel;
 use crate::core::walk::Fib;
 use crate::system::bpf::Tracer;
 use crate::system::netlink::{Change, Monitor};
@@ -74,12 +73,15 @@ impl Eyes {
     /// Watches what the host has now. That there is no room for more is said once; notifications and the kernel's answers
     /// find what goes wrong there all the same.
     pub(super) fn follow(&mut self, host: &Host) -> Result<(), Failure> {
-        let vrfs = tunnel::vrfs(&host.tunnels);
-        self.tracer.know_vrfs(vrfs).map_err(|error| attach::bpf_failure("tell the VRFs", &error))?;
         let added = live::rebind(&mut self.watches, &host.destinations);
-        if added == 0 || self.full {
-            return Ok(());
+        if added > 0 && !self.full {
+            self.watch_too(host, added)?;
         }
+        let vrfs = live::vrfs(&self.watches, &host.tunnels);
+        self.tracer.know_vrfs(vrfs).map_err(|error| attach::bpf_failure("tell the VRFs", &error))
+    }
+
+    fn watch_too(&mut self, host: &Host, added: usize) -> Result<(), Failure> {
         let further: Vec<IpNet> = self.watches.iter().rev().take(added).rev().map(|watch| watch.prefix).collect();
         let holes = destination::holes(&Fib::new(&host.snapshot), &host.destinations);
         self.tracer.watch_too(&further, &holes).map_err(|error| {

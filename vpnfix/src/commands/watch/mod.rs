@@ -29,7 +29,6 @@ use crate::core::report::Outcome;
 use crate::core::report::VERSION;
 use crate::core::report::trace::HookReport;
 use crate::core::report::watch::{SCHEMA, Start, WatchLine};
-use crate::core::tunnel;
 use crate::core::walk::Fib;
 use crate::core::watch::Mode;
 use crate::system::bpf::{Request, Tracer};
@@ -81,7 +80,7 @@ async fn watch(
     let tracer = attach::attach(&Request {
         watches: watches.iter().map(|watch| watch.prefix).collect(),
         holes: destination::holes(&Fib::new(&host.snapshot), &host.destinations),
-        vrfs: tunnel::vrfs(&host.tunnels),
+        vrfs: live::vrfs(&watches, &host.tunnels),
         query_thread: Some(access.queries.thread_id()),
         log_level: settings.kernel_log,
         ..attach::request(&access.netns, false)

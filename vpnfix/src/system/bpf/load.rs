@@ -1,6 +1,6 @@
 //! Bringing the object into the kernel: offsets and settings into its read-only globals, prefixes into its maps.
 
-use std::{io, path::Path, thread};
+use std::{collections::HashSet, io, path::Path, thread};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
@@ -159,18 +159,16 @@ pub(super) fn fill(ebpf: &mut Ebpf, request: &Request) -> Result<(), BpfError> {
     Ok(())
 }
 
-/// Makes these the known VRF devices. Those that find no room are told, and no more.
-pub(super) fn fill_vrfs(ebpf: &mut Ebpf, vrfs: &[u32]) -> Result<(), BpfError> {
-    let mut map: HashMap<&mut MapData, u32, u8> = map_mut(ebpf, "VRFS")?;
-    let known: Vec<u32> = map.keys().collect::<Result<_, _>>().map_err(BpfError::map("read", "VRFS"))?;
-    for gone in known.iter().filter(|index| !vrfs.contains(index)) {
+/// Makes these the VRFs that are known.
+pub(super) fn fill_vrfs(ebpf: &mut Ebpf, vrfs: &[(u32, u32)]) -> Result<(), BpfError> {
+    let wanted: HashSet<u64> = vrfs.iter().map(|(watch, vrf)| u64::from(*watch) << 32 | u64::from(*vrf)).collect();
+    let mut map: HashMap<&mut MapData, u64, u8> = map_mut(ebpf, "VRFS")?;
+    let known: HashSet<u64> = map.keys().collect::<Result<_, _>>().map_err(BpfError::map("read", "VRFS"))?;
+    for gone in known.difference(&wanted) {
         map.remove(gone).map_err(BpfError::map("empty", "VRFS"))?;
     }
-    let left_out = vrfs.iter().filter(|index| map.insert(**index, 1, 0).is_err()).count();
-    if left_out > 0 {
-        tracing::warn!(
-            "{left_out} VRFs are not known to the kernel side: what is sent in them counts as bound to a device"
-        );
+    for new in wanted.difference(&known) {
+        map.insert(new, 1, 0).map_err(BpfError::map("fill", "VRFS"))?;
     }
     Ok(())
 }

@@ -12,8 +12,9 @@ pub struct Request {
     pub watches: Vec<IpNet>,
     /// Prefixes inside watched ones that are no tunnel's. The longest match decides.
     pub holes: Vec<IpNet>,
-    /// Indices of VRF devices: a socket that is bound to one has not chosen its device.
-    pub vrfs: Vec<u32>,
+    /// The VRFs of watched prefixes, as the prefix' index in the list above and that of the VRF's device: a socket bound to that
+    /// device has not chosen the one that its packets leave by.
+    pub vrfs: Vec<(u32, u32)>,
     /// Thread whose own route queries (`RTM_GETROUTE`) are left out.
     pub query_thread: Option<u32>,
     /// vpnfix's own probe.

@@ -77,12 +77,12 @@ impl Tracer {
         load::fill(&mut self.loaded.ebpf, &self.request)
     }
 
-    /// Takes these for the VRF devices that there are now.
+    /// Takes these for the VRFs of watched prefixes ([`Request::vrfs`]).
     ///
     /// # Errors
     ///
     /// The map cannot be read or changed.
-    pub fn know_vrfs(&mut self, vrfs: Vec<u32>) -> Result<(), BpfError> {
+    pub fn know_vrfs(&mut self, vrfs: Vec<(u32, u32)>) -> Result<(), BpfError> {
         if self.request.vrfs != vrfs {
             load::fill_vrfs(&mut self.loaded.ebpf, &vrfs)?;
             self.request.vrfs = vrfs;
