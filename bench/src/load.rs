@@ -139,7 +139,7 @@ pub fn send(family: Family, mix: Mix, duration: Duration, processor: usize) -> R
 /// program's run time would hold the time of that.
 pub fn undisturbed<T: Send>(processor: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     on_processor(processor, || {
-        go_first()?;
+        go_first(1)?;
         work()
     })
 }
@@ -167,9 +167,9 @@ fn burst(family: Family, mix: Mix, duration: Duration) -> Result<Burst> {
     Ok(burst)
 }
 
-/// Puts the calling thread before all ordinary ones (`SCHED_RR`).
-fn go_first() -> Result<()> {
-    let priority = libc::sched_param { sched_priority: 1 };
+/// Puts the calling thread before all ordinary ones (`SCHED_RR`), and before those of a lower priority.
+pub fn go_first(priority: i32) -> Result<()> {
+    let priority = libc::sched_param { sched_priority: priority };
     // SAFETY: the parameters live through the call; 0 is the calling thread.
     let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const priority) };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()).context("go before ordinary threads") }

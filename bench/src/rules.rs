@@ -21,6 +21,8 @@ use netlink_packet_route::{
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::poll::{PollFd, PollFlags, poll};
 
+use crate::load::go_first;
+
 /// `RTNLGRP_IPV4_RULE` (`include/uapi/linux/rtnetlink.h`).
 const GROUP: u32 = 8;
 const RTM_NEWRULE: u16 = 32;
@@ -30,7 +32,8 @@ const VPNFIX: u8 = 118;
 /// How often the listener looks whether it is still wanted, milliseconds.
 const LOOK: u8 = 100;
 
-/// Above the priority that a watch is measured with.
+/// Above the priority that a watch is measured with: one that goes before everything ordinary would else have cured the host
+/// before the hijack's time is taken.
 const FIRST: i32 = 2;
 
 /// A rule that was added.
@@ -65,7 +68,7 @@ impl Listener {
         let over = Arc::new(AtomicBool::new(false));
         let (sender, added) = channel();
         let until = Arc::clone(&over);
-        let hear = move || match goes_first() {
+        let hear = move || match go_first(FIRST) {
             Ok(()) => hear(&socket, &sender, &until),
             Err(error) => drop(sender.send(Err(error))),
         };
@@ -97,18 +100,6 @@ impl Drop for Listener {
             let _ended = thread.join();
         }
     }
-}
-
-/// Puts the calling thread before all that is measured (sched(7)): else a watch that goes before everything ordinary would have
-/// cured the host before the hijack's time is taken.
-fn goes_first() -> Result<()> {
-    let parameters = libc::sched_param { sched_priority: FIRST };
-    // SAFETY: the structure is whole, and the kernel only reads it.
-    let status = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) };
-    if status != 0 {
-        return Err(io::Error::last_os_error()).context("schedule the listener first");
-    }
-    Ok(())
 }
 
 /// Hands on each rule that is added, and the first error, until it is over or nobody wants them.

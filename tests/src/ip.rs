@@ -96,3 +96,13 @@ pub fn decisions(namespace: &str, questions: &[String]) -> String {
     let output = child.wait_with_output().expect("ip could not be waited for");
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
+
+/// IPv4's rules of a namespace as `ip rule` prints them, without vpnfix's protocol number.
+///
+/// # Panics
+///
+/// If `ip` cannot be run.
+pub fn rules_v4(namespace: &str) -> Vec<String> {
+    let text = text(&["-4", "-n", namespace, "rule"]);
+    text.lines().map(|line| line.trim_end().replace(" proto 118", "")).collect()
+}

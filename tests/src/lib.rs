@@ -3,6 +3,7 @@
 //! Everything is driven through the command line and judged by readers that know nothing of vpnfix. A test that cannot
 //! run prints `SKIP: why`; with `CI` set in the environment that is a failure.
 
+pub mod bundle;
 pub mod capture;
 pub mod command;
 pub mod incident;

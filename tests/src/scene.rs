@@ -79,6 +79,16 @@ impl Scene {
         ]);
     }
 
+    /// Puts the first tunnel into the VRF `red`, whose table is 500 and ends the walk, as kernel documentation advises.
+    pub fn put_into_vrf(&self) {
+        self.ip(&[
+            "link add red type vrf table 500",
+            "link set red up",
+            "link set Tunnel1 master red",
+            "route add unreachable default metric 4278198272 table 500",
+        ]);
+    }
+
     /// Adds a second address with a table of its own, as cloud hosts have for secondary interfaces.
     pub fn second_table(&self) {
         self.ip(&[

@@ -3,16 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, ChildStderr};
 use std::thread;
 
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use vpnfix_tests::bundle::{Capturing, all_text, document, rules_of};
 use vpnfix_tests::capture::Capture;
 use vpnfix_tests::command::Run;
 use vpnfix_tests::scene::{INSIDE1, PEER1, PEER2, REMOTE, REMOTE_HOST, Scene, WRONG_DEVICE};
@@ -20,23 +19,6 @@ use vpnfix_tests::{ip, need_root, traffic};
 
 fn path(scene: &Scene, name: &str) -> String {
     scene.run_dir().join(name).to_str().expect("UTF-8").to_owned()
-}
-
-fn document(bundle: &str, name: &str) -> Value {
-    let text = fs::read_to_string(Path::new(bundle).join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-/// The rules of a bundle's state as `ip rule` prints them.
-fn rules_of(bundle: &str, moment: &str) -> Vec<String> {
-    let rules = document(bundle, &format!("{moment}/rules.json"));
-    let of_v4 = rules.as_array().expect("a list").iter().filter(|rule| rule["family"] == "ipv4");
-    of_v4.map(|rule| format!("{}:\t{}", rule["priority"], rule["text"].as_str().expect("a text"))).collect()
-}
-
-fn rules_now(scene: &Scene) -> Vec<String> {
-    let text = ip::text(&["-4", "-n", &scene.gw(), "rule"]);
-    text.lines().map(|line| line.trim_end().replace(" proto 118", "")).collect()
 }
 
 fn of_side(timeline: &Value, side: &str, device: &str, field: &str) -> u64 {
@@ -54,10 +36,10 @@ fn a_repair_between_two_states_agrees_with_tcpdump_and_ip() {
     let mut scene = Scene::hijacked();
     scene.start_responders();
     let bundle = path(&scene, "incident");
-    let before = rules_now(&scene);
+    let before = ip::rules_v4(&scene.gw());
     let watched = "udp and (net 169.254.0.0/16 or net 10.77.0.0/16)";
     let on_wire = Capture::start(&scene.gw(), WRONG_DEVICE, watched);
-    let mut capturing = Capturing::start(&scene, &["-o", &bundle, "--fix", "--for", "4s"]);
+    let mut capturing = Capturing::of(scene.start_vpnfix(&["capture", "-o", &bundle, "--fix", "--for", "4s"]));
     // What leaves before the trace is attached is no concern of its counts: the traffic begins behind it.
     capturing.says("tracing");
     assert_eq!(check(&scene, &format!("{bundle}.partial")).status, Some(1), "a draft is no bundle");
@@ -75,7 +57,7 @@ fn a_repair_between_two_states_agrees_with_tcpdump_and_ip() {
     assert_eq!(report["cost"]["packets"], 85, "{:#}", report["cost"]);
     assert_eq!(on_wire, 85, "tcpdump's count");
     assert_eq!(report["cost"]["devices"][0], WRONG_DEVICE);
-    let timeline = document(&bundle, "timeline.json");
+    let timeline = document(Path::new(&bundle), "timeline.json");
     assert_eq!(of_side(&timeline, "misrouted", WRONG_DEVICE, "packets"), 85, "{timeline:#}");
     assert_eq!(
         of_side(&timeline, "misrouted", WRONG_DEVICE, "bytes"),
@@ -83,9 +65,9 @@ fn a_repair_between_two_states_agrees_with_tcpdump_and_ip() {
     );
     assert!(of_side(&timeline, "right", "Tunnel1", "packets") > 0, "the probes go right: {timeline:#}");
 
-    assert_eq!(rules_of(&bundle, "before"), before);
-    assert_eq!(rules_of(&bundle, "after"), rules_now(&scene));
-    let changes = document(&bundle, "changes.json");
+    assert_eq!(rules_of(Path::new(&bundle), "before"), before);
+    assert_eq!(rules_of(Path::new(&bundle), "after"), ip::rules_v4(&scene.gw()));
+    let changes = document(Path::new(&bundle), "changes.json");
     let steps = changes["steps"].as_array().expect("steps");
     assert!(!steps.is_empty());
     for step in steps {
@@ -95,7 +77,7 @@ fn a_repair_between_two_states_agrees_with_tcpdump_and_ip() {
     let marks = timeline["marks"].as_array().expect("marks").iter();
     assert_eq!(marks.filter(|mark| mark["what"] == "rule-added").count(), steps.len());
     for device in ["Tunnel1", "Tunnel2", WRONG_DEVICE] {
-        let links = document(&bundle, "after/links.json");
+        let links = document(Path::new(&bundle), "after/links.json");
         let link =
             links.as_array().expect("a list").iter().find(|link| link["name"] == device).expect("the link").clone();
         assert!(link["counters"]["tx_packets"].as_u64().expect("a count") <= scene.sent(device));
@@ -107,36 +89,6 @@ fn a_repair_between_two_states_agrees_with_tcpdump_and_ip() {
     );
     everything_is_private(Path::new(&bundle));
     no_key_is_in(&scene, &bundle);
-}
-
-/// A capture that runs.
-struct Capturing {
-    child: Child,
-    lines: BufReader<ChildStderr>,
-    told: String,
-}
-
-impl Capturing {
-    fn start(scene: &Scene, arguments: &[&str]) -> Self {
-        let mut child = scene.start_vpnfix(&[&["capture"], arguments].concat());
-        let lines = BufReader::new(child.stderr.take().expect("it is piped"));
-        Self { child, lines, told: String::new() }
-    }
-
-    /// Waits until its progress says this.
-    #[track_caller]
-    fn says(&mut self, what: &str) {
-        while !self.told.contains(what) {
-            let read = self.lines.read_line(&mut self.told).expect("its progress cannot be read");
-            assert!(read > 0, "it ended and did not say {what:?}: {}", self.told);
-        }
-    }
-
-    /// Its exit status and all that it said.
-    fn end(mut self) -> (Option<i32>, String) {
-        self.lines.read_to_string(&mut self.told).expect("its progress cannot be read");
-        (self.child.wait().expect("it was started").code(), self.told)
-    }
 }
 
 fn check(scene: &Scene, bundle: &str) -> Run {
@@ -164,19 +116,6 @@ fn no_key_is_in(scene: &Scene, bundle: &str) {
     for (name, text) in all_text(Path::new(bundle)) {
         assert!(keys.iter().all(|key| !text.contains(key)), "a key is in {name}");
     }
-}
-
-fn all_text(directory: &Path) -> Vec<(String, String)> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(directory).expect("a directory").flatten() {
-        if entry.path().is_dir() {
-            all.extend(all_text(&entry.path()));
-        } else {
-            let bytes = fs::read(entry.path()).expect("a file");
-            all.push((entry.path().display().to_string(), String::from_utf8_lossy(&bytes).into_owned()));
-        }
-    }
-    all
 }
 
 #[test]
@@ -211,7 +150,7 @@ fn a_command_is_traced_between_two_states() {
     run.ends(1);
     let report = scene.vpnfix(&["report", &bundle, "--format", "json"]).ends(0).json();
     assert_eq!(report["cost"]["packets"], 2, "{:#}", report["cost"]);
-    let marks = document(&bundle, "timeline.json")["marks"].clone();
+    let marks = document(Path::new(&bundle), "timeline.json")["marks"].clone();
     assert_eq!(marks[0]["what"], "command-began", "{marks}");
     assert!(Path::new(&bundle).join("after/rules.json").exists());
 }
@@ -221,9 +160,9 @@ fn an_interrupted_capture_says_so() {
     need_root!();
     let scene = Scene::hijacked();
     let bundle = path(&scene, "interrupted");
-    let mut capturing = Capturing::start(&scene, &["-o", &bundle, "--for", "600s"]);
+    let mut capturing = Capturing::of(scene.start_vpnfix(&["capture", "-o", &bundle, "--for", "600s"]));
     capturing.says("tracing");
-    let pid = Pid::from_raw(i32::try_from(capturing.child.id()).expect("a process id"));
+    let pid = Pid::from_raw(i32::try_from(capturing.id()).expect("a process id"));
     kill(pid, Signal::SIGINT).expect("it runs");
     let (status, told) = capturing.end();
     assert_eq!(status, Some(1), "{told}");

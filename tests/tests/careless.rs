@@ -212,13 +212,8 @@ fn a_tunnel_in_a_vrf_gets_its_flows_back() {
     need_root!();
     let scene = Scene::healthy();
     need_kind!(scene, "vrf table 10");
-    scene.ip(&[
-        "link add red type vrf table 500",
-        "link set red up",
-        "link set Tunnel1 master red",
-        "route add 10.77.0.0/16 via 169.254.163.249 dev Tunnel1 table 500 proto bgp",
-        "route add unreachable default metric 4278198272 table 500",
-    ]);
+    scene.put_into_vrf();
+    scene.ip(&["route add 10.77.0.0/16 via 169.254.163.249 dev Tunnel1 table 500 proto bgp"]);
     let flows = ["169.254.163.249 oif red", "10.77.3.4 oif red", "10.99.0.1 oif red"].map(str::to_owned);
     let others = grid(&nothing());
     let healthy = decisions(&scene, &flows);

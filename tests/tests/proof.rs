@@ -42,12 +42,7 @@ fn packets_sent_in_a_vrf_are_proof_as_well() {
     need_root!();
     let scene = Scene::healthy();
     need_kind!(scene, "vrf table 10");
-    scene.ip(&[
-        "link add red type vrf table 500",
-        "link set red up",
-        "link set Tunnel1 master red",
-        "route add unreachable default metric 4278198272 table 500",
-    ]);
+    scene.put_into_vrf();
     scene.hijack();
     let trace = Trace::start(&scene);
     assert!(!traffic::pings_from(&scene.gw(), Some("red"), PEER1), "the hijack answers");

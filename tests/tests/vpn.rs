@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use vpnfix_tests::capture::Capture;
-use vpnfix_tests::vpn::{Bgp, Ike, Made, PEER1, PEER2, REMOTE_HOST, Tunnels, Vpn};
+use vpnfix_tests::vpn::{self, Bgp, Ike, Made, PEER1, PEER2, REMOTE_HOST, Tunnels, Vpn};
 use vpnfix_tests::{ip, need_root, need_vpn, wait};
 
 /// BGP has to come up within so many seconds after the repair.
@@ -97,16 +97,7 @@ fn figures(vpn: &Vpn) {
     let before = vpn.associations();
     let report = vpn.verify(0, &["--sample", "1s"]);
     let after = vpn.associations();
-    let told = report["associations"].as_array().expect("associations");
-    assert_eq!(told.len(), before.len(), "{report:#}");
-    for &(spi, least_bytes, least_packets) in &before {
-        let own = told.iter().find(|association| association["spi"] == spi).expect("an SA that ip knows");
-        let &(_, most_bytes, most_packets) = after.iter().find(|of| of.0 == spi).expect("it is still there");
-        let (bytes, packets) = (own["bytes"].as_u64().expect("bytes"), own["packets"].as_u64().expect("packets"));
-        // BGP and the probes go on meanwhile: before and after enclose it.
-        assert!((least_bytes..=most_bytes).contains(&bytes), "{spi:x}: {bytes}, ip: {least_bytes} to {most_bytes}");
-        assert!((least_packets..=most_packets).contains(&packets), "{spi:x}: {packets}");
-    }
+    vpn::lie_between(&report["associations"], &before, &after);
     let summary = vpn.vtysh(SUMMARY);
     for neighbour in report["neighbours"].as_array().expect("neighbours") {
         let peer = &summary["ipv4Unicast"]["peers"][neighbour["address"].as_str().expect("an address")];

@@ -3,11 +3,8 @@
 
 use serde_json::Value;
 use vpnfix_tests::capture::Capture;
-use vpnfix_tests::vpn::{Bgp, Ike, Made, PEER1, PEER2, Tunnels, Vpn};
+use vpnfix_tests::vpn::{Bgp, Ike, Made, OWN, PEER1, PEER2, Tunnels, Vpn};
 use vpnfix_tests::{need_root, need_vpn, traffic, wait};
-
-/// The gateway's inside addresses.
-const OWN: [&str; 2] = ["169.254.55.54", "169.254.253.50"];
 
 #[test]
 fn bgps_connection_is_told_as_others_count_it() {
@@ -35,20 +32,14 @@ struct Window {
 /// Traces from before the session's first packet to after its last one. Both daemons keep silent before and after, and the
 /// far one begins no connection, so that all count the same packets.
 fn traced(vpn: &Vpn, device: &str, meanwhile: impl FnOnce(&Vpn)) -> Window {
-    for address in OWN {
-        vpn.configure("aws", &format!("neighbor {address} passive"));
-    }
-    for peer in [PEER1, PEER2] {
-        vpn.configure("gw", &format!("neighbor {peer} shutdown"));
-    }
-    wait::until("no connection of BGP's", || sockets(vpn).is_empty().then_some(()));
+    vpn.silence_bgp();
     let (sent_before, associations_before) = (segments_sent_again(vpn), vpn.associations());
     let capture = Capture::start(&vpn.of("gw"), device, &format!("tcp port 179 and dst host {PEER1}"));
     let trace = vpn.trace();
     vpn.configure("gw", &format!("no neighbor {PEER1} shutdown"));
     meanwhile(vpn);
     vpn.configure("gw", &format!("neighbor {PEER1} shutdown"));
-    wait::until("the connection's end", || sockets(vpn).is_empty().then_some(()));
+    wait::until("the connection's end", || vpn.bgp_sockets().is_empty().then_some(()));
     let traced = vpn.end_trace(trace);
     let window = Window {
         captured: capture.count(),
@@ -74,7 +65,7 @@ fn before(vpn: &Vpn) {
     let mut by_ss = None;
     let window = traced(vpn, "ens5", |vpn| {
         // The second repetition comes three seconds after the request, and the daemon gives up after five.
-        by_ss = Some(wait::until("repeated requests", || sockets(vpn).into_iter().find(|(_, again)| *again >= 2)));
+        by_ss = Some(wait::until("repeated requests", || vpn.bgp_sockets().into_iter().find(|(_, again)| *again >= 2)));
     });
     assert!(!window.stories.is_empty(), "no story");
     for story in &window.stories {
@@ -135,30 +126,6 @@ fn packets(stories: &[Value]) -> u64 {
 
 fn sent_again(stories: &[Value]) -> u64 {
     stories.iter().map(|story| number(&story["retransmissions"])).sum()
-}
-
-/// Local ports of the connections to BGP's peers that are open, and how often each has sent something again, by `ss`.
-fn sockets(vpn: &Vpn) -> Vec<(u64, u64)> {
-    let mut ss = vpn.command("gw", "ss");
-    ss.args(["-Htin", "exclude", "listening", "exclude", "time-wait", "exclude", "closed"]);
-    let said = ss.arg("( dport = 179 or sport = 179 )").output();
-    let said = String::from_utf8_lossy(&said.expect("ss").stdout).into_owned();
-    let lines: Vec<&str> = said.lines().collect();
-    let mut found = Vec::new();
-    for line in lines.iter().filter(|line| line.contains(":179")) {
-        let port = line.split_whitespace().find_map(|word| word.rsplit_once(':')?.1.parse().ok());
-        found.push((port.unwrap_or_else(|| panic!("no port: {line}")), 0));
-    }
-    for line in lines.iter().filter(|line| !line.contains(":179")) {
-        let again = line
-            .split("retrans:")
-            .nth(1)
-            .and_then(|rest| rest.split([' ', '\n']).next()?.rsplit('/').next()?.parse().ok());
-        if let (Some(last), Some(again)) = (found.last_mut(), again) {
-            last.1 = again;
-        }
-    }
-    found
 }
 
 /// `TcpRetransSegs`, as nstat names it.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::Vpn;
+use super::{OWN, PEER1, PEER2, Vpn};
+use crate::wait;
 
 impl Vpn {
     /// What vtysh answers on the gateway; null where it is no JSON.
@@ -27,5 +28,49 @@ impl Vpn {
     pub fn configure(&self, host: &str, line: &str) {
         let system = if host == "gw" { "65000" } else { "64512" };
         self.script(host, &format!("vtysh -d bgpd -c 'configure terminal' -c 'router bgp {system}' -c '{line}'"));
+    }
+
+    /// Ends BGP's sessions, and has the far end begin none: until the gateway's neighbours are up again nobody speaks.
+    ///
+    /// # Panics
+    ///
+    /// If the sockets do not go.
+    #[track_caller]
+    pub fn silence_bgp(&self) {
+        for address in OWN {
+            self.configure("aws", &format!("neighbor {address} passive"));
+        }
+        for peer in [PEER1, PEER2] {
+            self.configure("gw", &format!("neighbor {peer} shutdown"));
+        }
+        wait::until("no connection of BGP's", || self.bgp_sockets().is_empty().then_some(()));
+    }
+
+    /// Local ports of the connections to BGP's peers that are open, and how often each has sent something again, by `ss`.
+    ///
+    /// # Panics
+    ///
+    /// If `ss` cannot be run or read.
+    pub fn bgp_sockets(&self) -> Vec<(u64, u64)> {
+        let mut ss = self.command("gw", "ss");
+        ss.args(["-Htin", "exclude", "listening", "exclude", "time-wait", "exclude", "closed"]);
+        let said = ss.arg("( dport = 179 or sport = 179 )").output();
+        let said = String::from_utf8_lossy(&said.expect("ss").stdout).into_owned();
+        let lines: Vec<&str> = said.lines().collect();
+        let mut found = Vec::new();
+        for line in lines.iter().filter(|line| line.contains(":179")) {
+            let port = line.split_whitespace().find_map(|word| word.rsplit_once(':')?.1.parse().ok());
+            found.push((port.unwrap_or_else(|| panic!("no port: {line}")), 0));
+        }
+        for line in lines.iter().filter(|line| !line.contains(":179")) {
+            let again = line
+                .split("retrans:")
+                .nth(1)
+                .and_then(|rest| rest.split([' ', '\n']).next()?.rsplit('/').next()?.parse().ok());
+            if let (Some(last), Some(again)) = (found.last_mut(), again) {
+                last.1 = again;
+            }
+        }
+        found
     }
 }

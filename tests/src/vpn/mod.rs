@@ -35,6 +35,8 @@ pub use secrets::Secrets;
 pub const PEER1: &str = "169.254.55.53";
 /// Inside address of the far end of the second tunnel.
 pub const PEER2: &str = "169.254.253.49";
+/// The gateway's inside addresses.
+pub const OWN: [&str; 2] = ["169.254.55.54", "169.254.253.50"];
 /// A host behind the far end, known by BGP alone.
 pub const REMOTE_HOST: &str = "10.20.0.1";
 /// The AWS end's outer addresses.
@@ -331,6 +333,25 @@ impl Vpn {
         self.keeper.prepare(&mut command, &self.of(host), root, false);
         let said = self.keeper.output(&mut command);
         assert!(said.status.success(), "{host}: nft: {}", String::from_utf8_lossy(&said.stderr));
+    }
+}
+
+/// vpnfix's figures of the SAs lie between what [`Vpn::associations`] said before and after: BGP and the probes go on
+/// meanwhile.
+///
+/// # Panics
+///
+/// If one does not, or is missing.
+#[track_caller]
+pub fn lie_between(told: &Value, before: &[(u32, u64, u64)], after: &[(u32, u64, u64)]) {
+    let told = told.as_array().expect("associations");
+    assert_eq!(told.len(), before.len(), "{told:#?}");
+    for &(spi, least_bytes, least_packets) in before {
+        let own = told.iter().find(|association| association["spi"] == spi).expect("an SA that ip knows");
+        let &(_, most_bytes, most_packets) = after.iter().find(|of| of.0 == spi).expect("it is still there");
+        let (bytes, packets) = (own["bytes"].as_u64().expect("bytes"), own["packets"].as_u64().expect("packets"));
+        assert!((least_bytes..=most_bytes).contains(&bytes), "{spi:x}: {bytes}, ip: {least_bytes} to {most_bytes}");
+        assert!((least_packets..=most_packets).contains(&packets), "{spi:x}: {packets}");
     }
 }
 

@@ -86,6 +86,10 @@ pub fn rebind(watches: &mut Vec<Watch>, destinations: &[Destination]) -> usize {
 pub fn vrfs(watches: &[Watch], tunnels: &[Tunnel]) -> Vec<(u32, u32)> {
     let of_tunnel: HashMap<u32, u32> =
         tunnels.iter().filter_map(|tunnel| Some((tunnel.ifindex, tunnel.vrf?))).collect();
+    // Most hosts have none, and `watch` asks at each judging, while traffic may leak.
+    if of_tunnel.is_empty() {
+        return Vec::new();
+    }
     let pairs = (0..).zip(watches).flat_map(|(index, watch)| {
         let vrfs = watch.tunnels.iter().filter_map(|tunnel| of_tunnel.get(tunnel));
         vrfs.map(move |vrf| (index, *vrf))

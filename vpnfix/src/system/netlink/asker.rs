@@ -15,7 +15,7 @@ use netlink_packet_route::{
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::channel::{Decoded, Failure, Malformed, PATIENCE, RECEIVE_BYTES, Replies, Request, packet};
+use super::channel::{Decoded, Failure, Malformed, PATIENCE, RECEIVE_BYTES, Replies, Request, packet, set_options};
 use super::error::{NetlinkError, Operation};
 use super::{RTM_GETROUTE, RTM_NEWROUTE, route};
 use crate::core::model::{Answer, Arrival, Family, Question, Reply, RouteKind};
@@ -33,9 +33,7 @@ impl Asker {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind_auto()?;
-            socket.set_netlink_get_strict_chk(true)?;
-            socket.set_ext_ack(true)?;
-            socket.set_cap_ack(true)?;
+            set_options(&socket)?;
             Ok(Self { socket, sequence: 0, buffer: BytesMut::with_capacity(RECEIVE_BYTES) })
         };
         open().map_err(|source| NetlinkError::Open { source })

@@ -13,7 +13,7 @@ use netlink_packet_core::{
     DecodeError, Emitable, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART,
     NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NlasIterator,
 };
-use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 use tracing::trace;
 
 use super::error::{NetlinkError, Operation};
@@ -100,10 +100,7 @@ impl Channel {
         let open = || {
             let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
             socket.socket_mut().bind_auto()?;
-            let options = socket.socket_ref();
-            options.set_netlink_get_strict_chk(true)?;
-            options.set_ext_ack(true)?;
-            options.set_cap_ack(true)?;
+            set_options(socket.socket_ref())?;
             Ok(Self { socket, sequence: 0, buffer: BytesMut::with_capacity(RECEIVE_BYTES), primed: false })
         };
         open().map_err(|source| NetlinkError::Open { source })
@@ -239,6 +236,13 @@ impl Channel {
         let received = tokio::time::timeout(PATIENCE, self.socket.recv_from(&mut self.buffer)).await;
         received.map_err(|_elapsed| Failure::TimedOut)?.map_err(Failure::Socket)
     }
+}
+
+/// Strict checking, and acknowledgements with the kernel's words and without the request.
+pub(super) fn set_options(socket: &Socket) -> io::Result<()> {
+    socket.set_netlink_get_strict_chk(true)?;
+    socket.set_ext_ack(true)?;
+    socket.set_cap_ack(true)
 }
 
 pub(super) fn packet(request: &Request, sequence: u32) -> Vec<u8> {
